@@ -1,0 +1,91 @@
+"""Time: one clock that counts suspend, and the one place where the core waits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Final, Protocol, final
+
+_CLOCK_ID: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class Clock(Protocol):
+    """What the core asks of time; `drumbeat.testing.FakeClock` is another."""
+
+    def now(self) -> float:
+        """Return seconds since an arbitrary fixed moment; never steps back, counts suspend."""
+        ...
+
+    def wall(self) -> float:
+        """Return seconds since 1970, for people and for tokens; it may step either way."""
+        ...
+
+    def wait(self, condition: threading.Condition, timeout: float | None) -> None:
+        """Wait on a held condition until notified or `timeout` seconds of this clock passed, or earlier."""
+        ...
+
+
+@final
+class SystemClock:
+    """The machine's clock: CLOCK_BOOTTIME where it exists, so that a suspended host notices the time it lost.
+
+    See https://man7.org/linux/man-pages/man2/clock_gettime.2.html. Waits use the C library's timers, which
+    may stand still during suspend; the core looks at the clock again after every wait.
+    """
+
+    def now(self) -> float:
+        return time.clock_gettime(_CLOCK_ID)
+
+    def wall(self) -> float:
+        return time.time()
+
+    def wait(self, condition: threading.Condition, timeout: float | None) -> None:
+        condition.wait(timeout)
+
+
+@final
+class Signal:
+    """A flag that one thread waits for and any thread raises; every wait of the core goes through one."""
+
+    __slots__ = ("_clock", "_condition", "_raised")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._condition = threading.Condition(threading.Lock())
+        self._raised = False
+
+    def set(self) -> None:
+        """Raise the flag and wake who waits."""
+        with self._condition:
+            self._raised = True
+            self._condition.notify_all()
+
+    def clear(self) -> None:
+        """Lower the flag."""
+        with self._condition:
+            self._raised = False
+
+    def is_set(self) -> bool:
+        """Return whether the flag is up."""
+        return self._raised
+
+    def wait_until(self, deadline: float | None) -> bool:
+        """Wait for the flag until the clock shows `deadline`; return whether it is up. It stays up."""
+        with self._condition:
+            while not self._raised:
+                left = None if deadline is None else deadline - self._clock.now()
+                if left is not None and left <= 0:
+                    return False
+                self._clock.wait(self._condition, left)
+            return True
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the flag for at most `timeout` seconds; return whether it is up."""
+        return self.wait_until(None if timeout is None else self._clock.now() + timeout)
+
+    def take(self, deadline: float | None) -> bool:
+        """Wait like `wait_until`, then lower the flag; return whether it had been up."""
+        raised = self.wait_until(deadline)
+        if raised:
+            self.clear()
+        return raised

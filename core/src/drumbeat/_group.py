@@ -1,0 +1,129 @@
+"""Groups as users see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, final
+
+from drumbeat._names import check_name
+from drumbeat._streams import Stream
+from drumbeat._values import encode_metadata
+from drumbeat._view import Change, View
+from drumbeat.hookspecs import GroupSubject
+
+if TYPE_CHECKING:
+    from drumbeat._incarnation import Incarnation
+    from drumbeat._keeper import Keeper
+
+
+@final
+class GroupWatch(Stream[Change]):
+    """The changes of a group, from `Group.watch()`; the first one carries the whole view."""
+
+    def __init__(self, keeper: Keeper, group: str) -> None:
+        super().__init__(keeper, GroupSubject(group))
+        self._group = group
+        self._view: View | None = None
+
+    def _read(self, incarnation: Incarnation) -> Change | None:
+        timeout = incarnation.timing.request_timeout
+        record = self._keeper.backend.read_group(incarnation.lease, self._group, timeout=timeout)
+        view = View.from_record(self._group, record)
+        change = Change.between(self._view, view)
+        self._view = view
+        if change is not None:
+            members = tuple(member.identity for member in view)
+            self._keeper.emit("view", subject=self._group, members=members)
+        return change
+
+
+@final
+class Group:
+    """A named set of sessions; get one from `Session.group(name)`."""
+
+    def __init__(self, keeper: Keeper, name: str) -> None:
+        self._keeper = keeper
+        self.name = check_name("group", name)
+
+    def join(self, metadata: Mapping[str, object] | None = None) -> None:
+        """Become a member with `metadata`, a small JSON object; joining again replaces the metadata.
+
+        Once this returns, every read by anyone shows the member. After a reopening of the session the group is
+        joined again with the metadata last asked for. Raises ConfigurationError for metadata that is no JSON
+        object or too large, Unavailable if the server did not answer: what was applied of it is then undone
+        within one heartbeat.
+        """
+        value = encode_metadata(metadata, limit=self._keeper.profile.limits.value_bytes)
+        with self._keeper.membership:
+            self._keeper.call(
+                f"join {self.name!r}",
+                lambda incarnation, timeout: self._keeper.join(incarnation, self.name, value, timeout),
+            )
+            self._keeper.wanted[self.name] = value
+
+    def update(self, metadata: Mapping[str, object]) -> bool:
+        """Replace the metadata; return False, and write nothing, if this session is not a member."""
+        value = encode_metadata(metadata, limit=self._keeper.profile.limits.value_bytes)
+        with self._keeper.membership:
+            if self.name not in self._keeper.wanted:
+                return False
+            updated = self._keeper.call(
+                f"update {self.name!r}",
+                lambda incarnation, timeout: self._keeper.backend.update_member(
+                    incarnation.lease, self.name, value=value, timeout=timeout
+                ),
+            )
+            self._keeper.wanted[self.name] = value
+        self._keeper.emit("updated", subject=self.name)
+        return updated.was_member
+
+    def leave(self) -> bool:
+        """Stop being a member; return whether this session was one.
+
+        Raises Unavailable if the server did not answer: the membership then ends at the next heartbeat.
+        """
+        with self._keeper.membership:
+            self._keeper.wanted.pop(self.name, None)
+            left = self._keeper.call(f"leave {self.name!r}", self._leave)
+        self._keeper.emit("left", subject=self.name)
+        return left
+
+    def members(self) -> View:
+        """Return the members, read from the server now; an unknown group has none.
+
+        Raises Unavailable when the server does not answer: an old view is never passed off as a new one.
+        """
+        record = self._keeper.call(
+            f"read {self.name!r}",
+            lambda incarnation, timeout: self._keeper.backend.read_group(
+                incarnation.lease, self.name, timeout=timeout
+            ),
+        )
+        return View.from_record(self.name, record)
+
+    def watch(self) -> GroupWatch:
+        """Return an iterator over the group's changes, whose first item carries the whole view.
+
+        The stream converges on what the server holds; changes may come as one. It waits out a LOST session, and
+        ends when the session is closed.
+        """
+        self._keeper.check()
+        return GroupWatch(self._keeper, self.name)
+
+    def wait_for(self, predicate: Callable[[View], bool], *, timeout: float | None = None) -> View:
+        """Return the first view for which `predicate` is true; raise Timeout after `timeout` seconds."""
+        clock = self._keeper.clock
+        deadline = None if timeout is None else clock.now() + timeout
+        with self.watch() as changes:
+            while True:
+                left = None if deadline is None else max(0.0, deadline - clock.now())
+                view = changes.next(left).view
+                if predicate(view):
+                    return view
+
+    def _leave(self, incarnation: Incarnation, timeout: float) -> bool:
+        incarnation.end_place(self.name)
+        return self._keeper.backend.leave_group(incarnation.lease, self.name, timeout=timeout).was_member
+
+    def __repr__(self) -> str:
+        return f"<Group {self.name!r}>"

@@ -1,0 +1,158 @@
+"""One opening of a session: its lease, its deadline and all that it holds."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from drumbeat._clock import Clock
+from drumbeat.hookspecs import Candidacy, Holdings, Lease, Membership, Seat
+
+if TYPE_CHECKING:
+    from drumbeat._term import Term
+    from drumbeat._timing import Timing
+
+
+@dataclass(slots=True)
+class _Place:
+    """A membership that was asked for; it counts as lost only once a join has returned."""
+
+    attempt: int
+    joined: bool = False
+
+
+class Incarnation:
+    """What is known of one opening of a session; once over, it stays over.
+
+    Whether it is alive is computed when it is asked, from the clock, so no thread has to run for it to end.
+    """
+
+    def __init__(self, lease: Lease, timing: Timing, *, sent: float, clock: Clock) -> None:
+        self.lease = lease
+        self.timing = timing
+        self.deadline = sent + timing.usable
+        self.next_beat = sent + timing.heartbeat_interval
+        self.suspended = False
+        self.over: str | None = None
+        self.rejoin_due = True
+        self._clock = clock
+        self._pid = os.getpid()
+        self._wall_offset = clock.wall() - clock.now()
+        self._lock = threading.Lock()
+        self._newest_attempt = 0
+        self._candidacies: set[Candidacy] = set()
+        self._terms: dict[Seat, Term] = {}
+        self._places: dict[str, _Place] = {}
+
+    @property
+    def id(self) -> str:
+        """The incarnation's unique id."""
+        return self.lease.incarnation
+
+    def alive(self) -> bool:
+        """Return whether the session may still believe in itself."""
+        return self.over is None and self._clock.now() < self.deadline and os.getpid() == self._pid
+
+    def clock_jumped(self) -> bool:
+        """Return whether wall time moved against the session's clock, as after a restored snapshot."""
+        moved = self._clock.wall() - self._clock.now() - self._wall_offset
+        return abs(moved) > max(0.05, self.timing.ttl / 20)
+
+    def renewed(self, lease: Lease, timing: Timing, *, sent: float) -> None:
+        """Take a heartbeat's answer; the caller has checked that the old deadline had not passed."""
+        self.lease = lease
+        self.timing = timing
+        self.deadline = max(self.deadline, sent + timing.usable)
+        self.next_beat = sent + timing.heartbeat_interval
+        self._wall_offset = self._clock.wall() - self._clock.now()
+
+    def holdings(self) -> Holdings:
+        """Return all that this incarnation believes it holds or is asking for."""
+        with self._lock:
+            return Holdings(
+                memberships=tuple(Membership(group, place.attempt) for group, place in self._places.items()),
+                candidacies=tuple(self._candidacies),
+                seats=tuple(self._terms),
+                newest_attempt=self._newest_attempt,
+            )
+
+    def new_candidacy(self, election: str) -> Candidacy:
+        """Number a new attempt and count it as wanted, before anything is sent."""
+        with self._lock:
+            self._newest_attempt += 1
+            candidacy = Candidacy(election, self._newest_attempt)
+            self._candidacies.add(candidacy)
+            return candidacy
+
+    def end_candidacy(self, candidacy: Candidacy) -> None:
+        """Stop wanting an attempt: what the store holds for it goes at the next heartbeat."""
+        with self._lock:
+            self._candidacies.discard(candidacy)
+
+    def add_term(self, candidacy: Candidacy, seat: Seat, term: Term) -> bool:
+        """Turn a won attempt into a held seat; return False if the incarnation is over."""
+        with self._lock:
+            self._candidacies.discard(candidacy)
+            if self.over is not None:
+                return False
+            self._terms[seat] = term
+            return True
+
+    def remove_term(self, seat: Seat) -> Term | None:
+        """Stop holding a seat; return its term to the one caller that ended it."""
+        with self._lock:
+            return self._terms.pop(seat, None)
+
+    def new_place(self, group: str) -> int:
+        """Number a join and count it as wanted, before anything is sent."""
+        with self._lock:
+            self._newest_attempt += 1
+            self._places[group] = _Place(self._newest_attempt)
+            return self._newest_attempt
+
+    def joined(self, group: str) -> None:
+        """Count a membership as held."""
+        with self._lock:
+            self._places[group].joined = True
+
+    def end_place(self, group: str) -> None:
+        """Stop wanting a membership."""
+        with self._lock:
+            self._places.pop(group, None)
+
+    def has_place(self, group: str) -> bool:
+        """Return whether a membership is held or being asked for."""
+        return group in self._places
+
+    def take_lost(self, lost: Sequence[Seat | Membership]) -> list[Term]:
+        """Forget what a heartbeat found gone; return the terms among it, and have memberships joined again."""
+        terms: list[Term] = []
+        with self._lock:
+            for item in lost:
+                if isinstance(item, Seat):
+                    term = self._terms.pop(item, None)
+                    terms += [] if term is None else [term]
+                else:
+                    self._forget_place(item)
+        return terms
+
+    def end(self, reason: str) -> list[Term] | None:
+        """End the incarnation; return its terms to the first caller, and None to any later one."""
+        with self._lock:
+            if self.over is not None:
+                return None
+            self.over = reason
+            terms = list(self._terms.values())
+            self._terms.clear()
+            self._candidacies.clear()
+            self._places.clear()
+            return terms
+
+    def _forget_place(self, membership: Membership) -> None:
+        place = self._places.get(membership.group)
+        if place is not None and place.joined and place.attempt == membership.attempt:
+            del self._places[membership.group]
+            self.rejoin_due = True

@@ -1,0 +1,146 @@
+"""What must hold before a change lands: `uv run nox`, or one session of it by `uv run nox -s NAME`."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from zipfile import ZipFile
+
+import nox
+from nox.virtualenv import UV
+from packaging.metadata import Metadata
+
+ROOT = Path(__file__).parent
+SETTINGS = nox.project.load_toml(ROOT / "pyproject.toml")["tool"]["uv"]
+MEMBERS: list[str] = SETTINGS["workspace"]["members"]
+PYTHONS = nox.project.python_versions(nox.project.load_toml(ROOT / "core/pyproject.toml"))
+
+
+def is_installed(python: str) -> bool:
+    """Tell whether uv finds this version of Python here, without a download."""
+    command = [UV, "python", "find", "--no-python-downloads", python]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+nox.options.default_venv_backend = "uv"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = True
+nox.options.sessions = ["lint", "types", *(f"tests-{p}" for p in PYTHONS if is_installed(p)), "wheels"]
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, format, names of changelog fragments, what git tracks, and the pins."""
+    sync(session, "--only-group=lint")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("towncrier", "build", "--draft", "--version=next", silent=True)
+    refuse_tracked_leftovers(session)
+    refuse_wrong_pins(session)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Annotations: of everything by mypy in strict mode, of the packages by basedpyright as well."""
+    sync(session, "--group=types")
+    session.run("mypy")
+    session.run("basedpyright", f"--pythonpath={session.bin}/python")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The tests of the whole workspace, on the source; arguments after `--` go to pytest."""
+    sync(session)
+    session.run("pytest", "--durations=10", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("member", MEMBERS, ids=MEMBERS)
+def wheels(session: nox.Session, member: str) -> None:
+    """Each package built, its wheel installed alone, and its own tests run on that."""
+    wheel, siblings = build(session, member)
+    refuse_bad_metadata(session, wheel)
+    # The siblings stand by as constraints: one is installed only where the package asks for it.
+    alone = ["--no-sources", f"--constraints={siblings}", str(wheel)]
+    session.install(*alone)
+    refuse_impure_install(session, module=module_of(wheel))
+    session.install(*alone, f"--group={member}/pyproject.toml:dev")
+    session.run("pytest", f"{member}/tests", *session.posargs)
+
+
+if (ROOT / "docs/conf.py").exists():
+
+    @nox.session
+    def docs(session: nox.Session) -> None:
+        """Pages of docs/, where a broken reference is an error."""
+        sync(session, "--group=docs")
+        session.run("sphinx-build", "--nitpicky", "--fail-on-warning", "docs", "docs/_build")
+
+    nox.options.sessions = [*nox.options.sessions, "docs"]
+
+
+def sync(session: nox.Session, *selection: str) -> None:
+    """Make the session's environment what the workspace and its pins say."""
+    here = session.virtualenv.location
+    session.run_install("uv", "sync", f"--python={here}", *selection, env={"UV_PROJECT_ENVIRONMENT": here})
+
+
+def build(session: nox.Session, member: str) -> tuple[Path, Path]:
+    """Build all packages; return the member's wheel, and a file that tells where the others' are."""
+    folder = Path(session.create_tmp()).resolve() / "dist"
+    shutil.rmtree(folder, ignore_errors=True)
+    session.run_install("uv", "build", "--all-packages", f"--out-dir={folder}", silent=True)
+    wheels_ = {module_of(path): path for path in folder.glob("*.whl")}
+    siblings = folder / "siblings.txt"
+    siblings.write_text("".join(f"{name} @ {path.as_uri()}\n" for name, path in wheels_.items()))
+    name = nox.project.load_toml(ROOT / member / "pyproject.toml")["project"]["name"]
+    return wheels_[name.replace("-", "_")], siblings
+
+
+def module_of(wheel: Path) -> str:
+    """Return the name that a wheel of this workspace is imported by."""
+    return wheel.name.partition("-")[0]
+
+
+def refuse_bad_metadata(session: nox.Session, wheel: Path) -> None:
+    """Fail when an index would not take the wheel's metadata, or could show no description."""
+    with ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = Metadata.from_email(archive.read(name), validate=True)
+    if not metadata.description:
+        session.error(f"{wheel.name} has no description: name its README.md in [project]")
+
+
+def refuse_impure_install(session: nox.Session, *, module: str) -> None:
+    """Fail when the package is not imported from its wheel, or core brings more than pluggy."""
+    names = "(found.name for found in importlib.metadata.distributions())"
+    code = f"import importlib.metadata, {module}; print({module}.__file__, *{names}, sep='\\n')"
+    where, *installed = str(session.run("python", "-Ic", code, silent=True)).splitlines()
+    if not Path(where).is_relative_to(ROOT / session.virtualenv.location):
+        session.error(f"{module} was imported from {where}, not from its wheel")
+    if module == "drumbeat" and sorted(installed) != ["drumbeat", "pluggy"]:
+        session.error(f"The core must depend on pluggy alone; installing it brought {sorted(installed)}")
+
+
+def refuse_tracked_leftovers(session: nox.Session) -> None:
+    """Fail when git tracks what .gitignore names, such as uv.lock."""
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        session.log("No git checkout here, so nothing is tracked that should not be.")
+        return
+    listing = ["ls-files", "--cached", "--ignored", "--exclude-standard"]
+    tracked = str(session.run("git", "-c", "safe.directory=*", *listing, external=True, silent=True))
+    if tracked:
+        session.error(f"git tracks what .gitignore names; remove it by `git rm --cached`:\n{tracked.strip()}")
+
+
+def refuse_wrong_pins(session: nox.Session) -> None:
+    """Fail when the pins are not exactly what the workspace resolves to."""
+    everything = ["--all-groups", "--all-extras", "--no-emit-workspace"]
+    plain = ["--quiet", "--no-hashes", "--no-annotate", "--no-header"]
+    exported = session.run("uv", "export", *everything, *plain, silent=True)
+    resolved = {line.partition(";")[0].strip() for line in str(exported).splitlines()}
+    pinned = set(SETTINGS["constraint-dependencies"])
+    if resolved != pinned:
+        add, drop = sorted(resolved - pinned), sorted(pinned - resolved)
+        session.error(f"[tool.uv] constraint-dependencies: add {add}, drop {drop}")
