@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from drumbeat._clock import Clock, Signal
 from drumbeat._dispatcher import Dispatcher, logger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from drumbeat._term import Term
 
 _lock = threading.Lock()

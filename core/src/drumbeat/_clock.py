@@ -47,7 +47,7 @@ class SystemClock:
 class Signal:
     """A flag that one thread waits for and any thread raises; every wait of the core goes through one."""
 
-    __slots__ = ("_clock", "_condition", "_raised")
+    __slots__ = ("__weakref__", "_clock", "_condition", "_raised")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from drumbeat._clock import Clock, Signal
+from drumbeat._errors import DrumbeatError
 
 if TYPE_CHECKING:
     import logging
@@ -81,20 +83,27 @@ class Dispatcher:
 
     def _run_one(self) -> None:
         if self._callbacks:
-            self._guarded(self._callbacks.popleft(), "a callback")
+            with surviving("a callback"):
+                self._callbacks.popleft()()
             return
         event = self._events.popleft()
         if self._dropped:
             dropped, self._dropped = self._dropped, 0
             logger().warning("%d events were dropped: the observers are slower than what happens", dropped)
         for observer in self._observers:
-            self._guarded(lambda hook=observer: hook(event=event), "an observer")  # type: ignore[misc]
+            with surviving("an observer"):
+                observer(event=event)
 
-    def _guarded(self, action: Callback, what: str) -> None:
-        try:
-            action()
-        except Exception:
-            logger().exception("%s raised; later callbacks and events are not affected", what)
+
+@contextmanager
+def surviving(what: str) -> Iterator[None]:
+    """Log what the block raises and go on: a thread of the core outlives backends, callbacks and observers."""
+    try:
+        yield
+    except DrumbeatError as error:
+        logger().debug("%s: %s", what, error)
+    except Exception:  # noqa: BLE001 - the code of others may raise anything
+        logger().exception("%s raised; what comes after it is not affected", what)
 
 
 def logger() -> logging.Logger:

@@ -107,9 +107,7 @@ class Campaign:
 
     def _follow(self, incarnation: Incarnation, candidacy: Candidacy) -> bool:
         try:
-            return self._subscription.follow(
-                incarnation, CandidacySubject(self._election, candidacy.attempt)
-            )
+            return self._subscription.follow(incarnation, CandidacySubject(self._election, candidacy.attempt))
         except Unavailable:
             return False
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, NoReturn, TypeVar, overload
 
 from drumbeat._errors import BackendError, ConfigurationError, NotSupported
 from drumbeat.hookspecs import (
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     import pluggy
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 #: Hooks that a backend may leave out.
 OPTIONAL_HOOKS = frozenset({"diagnose_backend", "reap_session", "watch"})
@@ -97,12 +97,8 @@ class Backend:
     def list_groups(self, lease: Lease, *, timeout: float) -> tuple[str, ...]:
         return self._checked("list_groups", self._hooks.list_groups(lease=lease, timeout=timeout), tuple)
 
-    def campaign(
-        self, lease: Lease, election: str, *, attempt: int, value: bytes, timeout: float
-    ) -> Won | Waiting:
-        answer = self._hooks.campaign(
-            lease=lease, election=election, attempt=attempt, value=value, timeout=timeout
-        )
+    def campaign(self, lease: Lease, election: str, *, attempt: int, value: bytes, timeout: float) -> Won | Waiting:
+        answer = self._hooks.campaign(lease=lease, election=election, attempt=attempt, value=value, timeout=timeout)
         return self._checked("campaign", answer, Won, Waiting)
 
     def withdraw(self, lease: Lease, election: str, *, attempt: int, timeout: float) -> Withdrawn:
@@ -123,7 +119,10 @@ class Backend:
     def watch(self, lease: Lease, subject: Subject, notify: Notify, *, timeout: float) -> Cancel:
         self._require("watch")
         answer = self._hooks.watch(lease=lease, subject=subject, notify=notify, timeout=timeout)
-        return cast("Cancel", self._checked("watch", answer, Callable))  # type: ignore[arg-type]
+        if not callable(answer):
+            self._refuse("watch", answer, "a function")
+        cancel: Cancel = answer
+        return cancel
 
     def implements(self, hook: str) -> bool:
         """Return whether the backend has an implementation of `hook`."""
@@ -144,10 +143,18 @@ class Backend:
         if not self.implements(hook):
             raise NotSupported(f"the backend for {self.scheme}:// has no {hook}; see `drumbeat backends`")
 
-    def _checked(self, hook: str, answer: object, *kinds: type[T]) -> T:
-        if isinstance(answer, kinds):
-            return answer
-        wanted = " or ".join(kind.__name__ for kind in kinds)
+    @overload
+    def _checked(self, hook: str, answer: object, kind: type[T], /) -> T: ...
+
+    @overload
+    def _checked(self, hook: str, answer: object, kind: type[T], other: type[U], /) -> T | U: ...
+
+    def _checked(self, hook: str, answer: object, /, *kinds: type[T]) -> T:
+        if not isinstance(answer, kinds):
+            self._refuse(hook, answer, " or ".join(kind.__name__ for kind in kinds))
+        return answer
+
+    def _refuse(self, hook: str, answer: object, wanted: str) -> NoReturn:
         raise BackendError(
             f"the hook {hook} of the backend for {self.scheme}:// returned {answer!r}, which must be {wanted} and "
             "never None; what it did is unknown. This is a defect of the backend"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, final
 
 from drumbeat._names import check_name
@@ -12,6 +11,8 @@ from drumbeat._view import Change, View
 from drumbeat.hookspecs import GroupSubject
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from drumbeat._incarnation import Incarnation
     from drumbeat._keeper import Keeper
 
@@ -95,9 +96,7 @@ class Group:
         """
         record = self._keeper.call(
             f"read {self.name!r}",
-            lambda incarnation, timeout: self._keeper.backend.read_group(
-                incarnation.lease, self.name, timeout=timeout
-            ),
+            lambda incarnation, timeout: self._keeper.backend.read_group(incarnation.lease, self.name, timeout=timeout),
         )
         return View.from_record(self.name, record)
 

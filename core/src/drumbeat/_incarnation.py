@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from drumbeat._clock import Clock
 from drumbeat.hookspecs import Candidacy, Holdings, Lease, Membership, Seat
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from drumbeat._clock import Clock
     from drumbeat._term import Term
     from drumbeat._timing import Timing
 
@@ -80,7 +81,7 @@ class Incarnation:
             )
 
     def new_candidacy(self, election: str) -> Candidacy:
-        """Number a new attempt and count it as wanted, before anything is sent."""
+        """Give a new attempt its number and count it as wanted, before anything is sent."""
         with self._lock:
             self._newest_attempt += 1
             candidacy = Candidacy(election, self._newest_attempt)
@@ -107,7 +108,7 @@ class Incarnation:
             return self._terms.pop(seat, None)
 
     def new_place(self, group: str) -> int:
-        """Number a join and count it as wanted, before anything is sent."""
+        """Give a join its number and count it as wanted, before anything is sent."""
         with self._lock:
             self._newest_attempt += 1
             self._places[group] = _Place(self._newest_attempt)

@@ -6,13 +6,12 @@ import os
 import random
 import threading
 import weakref
-from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from drumbeat._callbacks import LostCallbacks
 from drumbeat._clock import Clock, Signal
-from drumbeat._dispatcher import Dispatcher, logger
+from drumbeat._dispatcher import Dispatcher, surviving
 from drumbeat._errors import (
     AuthenticationError,
     Closed,
@@ -29,6 +28,8 @@ from drumbeat._timing import Timing
 from drumbeat.hookspecs import Beat, Lease, Seat, SessionRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from drumbeat._facade import Backend
     from drumbeat._settings import Settings
     from drumbeat._term import Term
@@ -296,27 +297,21 @@ class Keeper:
         return False
 
     def _send_heartbeats(self) -> None:
-        while self._ended is None:
+        while not self._closing.is_set():
             incarnation = self._incarnation
             if incarnation is None or incarnation.over is not None:
                 self._heartbeat_due.take(None)
                 continue
-            try:
+            with surviving("a heartbeat"):
                 self._rejoin(incarnation)
                 if not self._heartbeat_due.take(incarnation.next_beat):
                     self._beat(incarnation)
-            except DrumbeatError as error:
-                logger().debug("heartbeat of %s: %s", self.settings.member_id, error)
-            except Exception:
-                logger().exception("the backend raised what no hook may; the session counts as SUSPENDED")
 
     def _beat(self, incarnation: Incarnation) -> None:
         holdings = incarnation.holdings()
         sent = self.clock.now()
         try:
-            beat = self.backend.heartbeat(
-                incarnation.lease, holdings, timeout=incarnation.timing.request_timeout
-            )
+            beat = self.backend.heartbeat(incarnation.lease, holdings, timeout=incarnation.timing.request_timeout)
             timing = incarnation.timing if beat.lease == incarnation.lease else self._timing(beat.lease)
         except SessionLost as error:
             self.lose(incarnation, f"the server does not know the session: {error}")
@@ -345,8 +340,7 @@ class Keeper:
             self.lose(incarnation, "the answer to a heartbeat came after the deadline")
             raise SessionLost("the answer to the heartbeat came after the session's deadline")
         self.emit("beat", seconds=self.clock.now() - sent)
-        for term in incarnation.take_lost(beat.lost):
-            term._revoke("the store does not hold the seat for us any more")
+        self._revoke(incarnation.take_lost(beat.lost), "the store does not hold the seat for us any more")
         incarnation.rejoin_due = True
         if was_suspended:
             self._announce(State.CONNECTED, incarnation, reason="a heartbeat was answered")
@@ -371,9 +365,7 @@ class Keeper:
         """Join one group; if that fails, what was applied of it goes at the next heartbeat."""
         attempt = incarnation.new_place(group)
         try:
-            self.backend.join_group(
-                incarnation.lease, group, attempt=attempt, value=value, timeout=timeout
-            )
+            self.backend.join_group(incarnation.lease, group, attempt=attempt, value=value, timeout=timeout)
         except BaseException:
             incarnation.end_place(group)
             raise
@@ -387,8 +379,7 @@ class Keeper:
         terms = incarnation.end(reason)
         if terms is None:
             return
-        for term in terms:
-            term._revoke(f"the session is LOST: {reason}")
+        self._revoke(terms, f"the session is LOST: {reason}")
         self._announce(State.LOST, incarnation, reason=reason)
         self._watchdog_due.set()
         self._heartbeat_due.set()
@@ -416,7 +407,11 @@ class Keeper:
         """End one term that the server says is not ours."""
         term = incarnation.remove_term(seat)
         if term is not None:
-            term._revoke(reason)
+            self._revoke([term], reason)
+
+    def _revoke(self, terms: Iterable[Term], reason: str) -> None:
+        for term in terms:
+            term._revoke(reason)  # noqa: SLF001 - only the keeper may end a term as lost
 
     def close(self, timeout: float) -> None:
         """Release everything and end the session, within `timeout` seconds whatever the server does."""
@@ -425,10 +420,11 @@ class Keeper:
             if self._ended is not None:
                 return
             self._ended = Closed
+            self._closing.set()
         incarnation = self._incarnation
         terms = None if incarnation is None else incarnation.end("the session was closed")
         for term in terms or ():
-            term._finish("the session was closed")
+            term._finish("the session was closed")  # noqa: SLF001 - only the keeper ends terms at close
         self._wake_all()
         if incarnation is not None:
             self._release(incarnation.lease, timeout=max(0.0, deadline - self.clock.now()))
@@ -450,56 +446,46 @@ class Keeper:
             self._incarnation = None
 
     def _watch_deadlines(self) -> None:
-        while self._ended is None:
+        while not self._closing.is_set():
             incarnation = self._incarnation
             if incarnation is None:
                 return
             if incarnation.over is None:
                 self._watchdog_due.take(incarnation.deadline)
-                if self._ended is None and self.clock.now() >= incarnation.deadline:
+                if not self._closing.is_set() and self.clock.now() >= incarnation.deadline:
                     self.lose(incarnation, "no heartbeat was answered before the deadline")
             else:
                 self._reopen(incarnation)
 
     def _reopen(self, lost: Incarnation) -> None:
         self._release(lost.lease, timeout=lost.timing.request_timeout)
-        while self._ended is None:
-            try:
-                opened = self._open(supersedes=lost.id, on_conflict="wait", deadline=None)
-            except AuthenticationError as error:
-                self._give_up(lost, error)
-            except DrumbeatError as error:
-                self.emit("beat_failed", reason=str(error))
-                self._closing.wait(lost.timing.heartbeat_interval)
-            except Exception:
-                logger().exception("the backend raised what no hook may; trying again to reopen the session")
-                self._closing.wait(lost.timing.heartbeat_interval)
-            else:
+        while not self._closing.is_set():
+            with surviving("reopening the session"):
+                try:
+                    opened = self._open(supersedes=lost.id, on_conflict="wait", deadline=None)
+                except AuthenticationError as error:
+                    self._give_up(lost, error)
+                    return
                 self._start(opened)
                 return
+            self._closing.wait(lost.timing.heartbeat_interval)
 
     def _give_up(self, lost: Incarnation, error: AuthenticationError) -> None:
         with self._lock:
             self._ended = self._ended or error
+            self._closing.set()
         self._wake_all()
         self._announce(State.CLOSED, lost, reason=str(error))
 
     def _release(self, lease: Lease, *, timeout: float) -> None:
         """Close a lease at the server as far as possible, and let go of it here."""
-        steps: tuple[Callable[[], object], ...] = (
-            lambda: self.backend.close_session(lease, timeout=timeout),
-            lambda: self.backend.drop_session(lease),
-        )
-        for step in steps:
-            try:
-                step()
-            except DrumbeatError as error:
-                logger().debug("releasing %s: %s", lease.incarnation, error)
-            except Exception:
-                logger().exception("the backend raised what no hook may while releasing %s", lease.incarnation)
+        with surviving("closing a lease"):
+            self.backend.close_session(lease, timeout=timeout)
+        with surviving("dropping a lease"):
+            self.backend.drop_session(lease)
 
     def _wake_all(self) -> None:
-        for signal in (self._closing, self._heartbeat_due, self._watchdog_due):
+        for signal in (self._heartbeat_due, self._watchdog_due):
             signal.set()
         self._wake_waiters()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import pluggy
@@ -13,6 +12,7 @@ from drumbeat._facade import Backend
 from drumbeat.hookspecs import SPEC_VERSION, BackendConfig, BackendFactory, Capability
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from importlib.metadata import EntryPoint
 
 BACKENDS = "drumbeat.backends"
@@ -81,9 +81,7 @@ def load_observer(name: str) -> object:
     return observer
 
 
-def make_backend(
-    factory: BackendFactory, config: BackendConfig, *, interceptors: Sequence[object] = ()
-) -> Backend:
+def make_backend(factory: BackendFactory, config: BackendConfig, *, interceptors: Sequence[object] = ()) -> Backend:
     """Return a facade over a new backend object, alone in a plugin manager of its own."""
     manager = _manager(BACKEND_SPECS)
     _register(manager, factory(config), role=f"the backend for {config.url.scheme}://")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, final
 
 from drumbeat._clock import Clock, Signal, SystemClock
@@ -18,6 +16,9 @@ from drumbeat._timing import Timing
 from drumbeat.hookspecs import BackendConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
     from drumbeat._events import State
     from drumbeat._facade import Backend
     from drumbeat._settings import HeartbeatMode, OnConflict, OnEmptyStore

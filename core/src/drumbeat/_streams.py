@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
-from types import TracebackType
 from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
 
 from drumbeat._clock import Signal
 from drumbeat._errors import Closed, DrumbeatError, SessionLost, Timeout, Unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
     from drumbeat._incarnation import Incarnation
     from drumbeat._keeper import Keeper
     from drumbeat.hookspecs import Cancel, Subject

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, final
 
@@ -11,6 +10,7 @@ from drumbeat._errors import TermLost, Unavailable
 from drumbeat._values import encode_value
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from drumbeat._incarnation import Incarnation

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from drumbeat._errors import ConfigurationError
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAX_PORT = 65535
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*\Z")
 
 
@@ -67,7 +71,7 @@ def _parse_hosts(text: str, *, shown: str) -> tuple[tuple[str, int | None], ...]
 
 def _parse_host(text: str, *, shown: str) -> tuple[str, int | None]:
     match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::([0-9]{1,5}))?", text)
-    if match is None or (match[2] and not 0 < int(match[2]) < 65536):
+    if match is None or (match[2] and not 0 < int(match[2]) <= MAX_PORT):
         raise ConfigurationError(f"malformed host {text!r} in {shown!r}; write HOST or HOST:PORT, commas between")
     return match[1].strip("[]"), int(match[2]) if match[2] else None
 

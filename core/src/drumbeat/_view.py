@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from drumbeat._values import decode_metadata, decode_value
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from drumbeat._values import JSON
     from drumbeat.hookspecs import GroupRecord, LeaderRecord
 

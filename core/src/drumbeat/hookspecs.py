@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import pluggy
 
-from drumbeat._clock import Clock
 from drumbeat._names import encode_key
 
 if TYPE_CHECKING:
+    from drumbeat._clock import Clock
     from drumbeat._events import Event
     from drumbeat._url import BackendURL
 
@@ -423,9 +423,9 @@ class HeartbeatHooks:
     def open_session(self, request: SessionRequest, timeout: float) -> Lease:
         """Open the session of `request` and return its lease.
 
-        Repeating a request whose answer was lost gives the same session, renewed. The incarnation in `request.supersedes` is
-        ended first, with all that it held. Raises Conflict if another live session has the member id, unless
-        `request.replace`; ConfigurationError if the TTL is outside the limits.
+        Repeating a request whose answer was lost gives the same session, renewed. The incarnation in
+        `request.supersedes` is ended first, with all that it held. Raises Conflict if another live session has
+        the member id, unless `request.replace`; ConfigurationError if the TTL is outside the limits.
         """
         raise NotImplementedError
 
@@ -500,9 +500,7 @@ class LeaderHooks:
     """Elections. `election` is a name qualified by the core: elections, locks and shards never share one."""
 
     @hookspec(firstresult=True)
-    def campaign(
-        self, lease: Lease, election: str, attempt: int, value: bytes, timeout: float
-    ) -> Won | Waiting:
+    def campaign(self, lease: Lease, election: str, attempt: int, value: bytes, timeout: float) -> Won | Waiting:
         """Try once to win; called again until it wins or is withdrawn.
 
         Idempotent for an attempt: an attempt that holds the seat is told Won with the same token, and `value` is
