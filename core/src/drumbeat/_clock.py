@@ -34,12 +34,15 @@ class SystemClock:
     """
 
     def now(self) -> float:
+        """Return seconds since boot, suspend included."""
         return time.clock_gettime(_CLOCK_ID)
 
     def wall(self) -> float:
+        """Return seconds since 1970."""
         return time.time()
 
     def wait(self, condition: threading.Condition, timeout: float | None) -> None:
+        """Wait on a held condition for at most `timeout` seconds."""
         condition.wait(timeout)
 
 

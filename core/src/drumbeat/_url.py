@@ -72,7 +72,9 @@ def _parse_hosts(text: str, *, shown: str) -> tuple[tuple[str, int | None], ...]
 def _parse_host(text: str, *, shown: str) -> tuple[str, int | None]:
     match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::([0-9]{1,5}))?", text)
     if match is None or (match[2] and not 0 < int(match[2]) <= MAX_PORT):
-        raise ConfigurationError(f"malformed host {text!r} in {shown!r}; write HOST or HOST:PORT, commas between")
+        raise ConfigurationError(
+            f"malformed host in {shown!r}; write HOST or HOST:PORT with commas between, and special characters as %XX"
+        )
     return match[1].strip("[]"), int(match[2]) if match[2] else None
 
 

@@ -1,4 +1,4 @@
-"""What a CompareAndSetBackend keeps in its store: seven kinds of records, each under a key of its own.
+"""What a CompareAndSetBackend keeps in its store: six kinds of records, each under a key of its own.
 
 | key | record | what it says |
 |---|---|---|
@@ -12,7 +12,7 @@
 Names are encoded by `encode_key`, which never yields a colon; a key longer than 200 characters ends in a hash of the
 whole. A value is the format number, `1`, and a JSON object without line breaks; opaque bytes are in base64.
 
-No two writes of a key ever store the same bytes (each record counts its changes), so that a store may use the value
+Each record counts its changes, so that a key never returns to bytes that it held before, and a store may use the value
 itself as its version.
 """
 
