@@ -1,3 +1,5 @@
+"""The contract is documented and typed."""
+
 from __future__ import annotations
 
 import inspect

@@ -1,3 +1,5 @@
+"""Which names are accepted, and what keys they get."""
+
 from __future__ import annotations
 
 import unicodedata
@@ -11,8 +13,10 @@ from drumbeat._names import MAX_KEY_BYTES, check_name
 from drumbeat.hookspecs import encode_key
 
 NAMES = st.text(min_size=1, max_size=100).filter(
-    lambda text: len(unicodedata.normalize("NFC", text).encode("utf-8", "surrogatepass")) <= 100
-    and not any(unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} for c in text)
+    lambda text: (
+        len(unicodedata.normalize("NFC", text).encode("utf-8", "surrogatepass")) <= 100
+        and not any(unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} for c in text)
+    )
 )
 
 

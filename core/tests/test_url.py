@@ -1,3 +1,5 @@
+"""Backend URLs: what is read from them, and what is never shown."""
+
 from __future__ import annotations
 
 import pytest

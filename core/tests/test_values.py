@@ -1,3 +1,5 @@
+"""Metadata and values as they are stored."""
+
 from __future__ import annotations
 
 import math

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import socket
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -123,7 +122,7 @@ def check_url_options(url: BackendURL, backend_options: Mapping[str, str]) -> No
 
 def default_member_id() -> str:
     """Return an id that no other process has: host, process id and a random part."""
-    return f"{socket.gethostname()[:60]}-{os.getpid()}-{os.urandom(4).hex()}"
+    return f"{os.uname().nodename[:60]}-{os.getpid()}-{os.urandom(4).hex()}"
 
 
 def _default_url() -> str:
