@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
-#: Real seconds that `advance` gives the threads it woke to come to rest; reached only by a thread that never does.
-SETTLE: Final = 1.0
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Real seconds for which a thread that is busy is waited for; it is not waited for again until it waits on the clock.
+SETTLE: Final = 2.0
+#: Real seconds between two looks at what no thread reports: that another one has ended.
+LOOK: Final = 0.001
 
 
 @dataclass(eq=False, slots=True)
@@ -22,8 +29,22 @@ class _Sleeper:
 class FakeClock:
     """A clock for tests: time passes only when `advance` is called, so no test has to sleep.
 
-    Give it to `drumbeat.connect("memory://", clock=clock)`: the session and the backend then share it. `advance`
-    stops at every moment for which some thread waits, wakes that thread, and goes on once it waits again or ended.
+    Give it to `drumbeat.connect("memory://...", clock=clock)`: the session and its store then share it. `advance` stops
+    at every moment for which some thread waits, wakes that thread, and goes on once all threads are at rest: each one
+    that was started after the clock was made waits on this clock or has ended. A thread that does neither within
+    two seconds is not waited for any more, until it waits on the clock again.
+
+    A call that waits on the clock, such as `campaign()`, belongs into a thread, while the test moves the clock.
+
+    >>> clock = FakeClock()
+    >>> with memory_session(clock=clock, lease_ttl=10.0) as session:
+    ...     term = session.election("leader").campaign()
+    ...     clock.advance(100.0)  # heartbeats are sent meanwhile
+    ...     held = term.held
+    ...     with freeze(session):  # and now they are not
+    ...         clock.advance(10.0)
+    ...         held, term.held
+    (True, False)
     """
 
     def __init__(self, now: float = 1000.0, *, wall: float = 1_700_000_000.0) -> None:
@@ -31,14 +52,19 @@ class FakeClock:
         self._wall_offset = wall - now
         self._lock = threading.Condition()
         self._sleepers: set[_Sleeper] = set()
-        self._awake: set[threading.Thread] = set()
+        #: Threads that are not waited for.
+        self._strangers = weakref.WeakSet(threading.enumerate())
+        #: Threads that move the clock, and so wait for the others.
+        self._movers: set[threading.Thread] = set()
+        #: Counts every beginning and end of a wait.
+        self._changes = 0
 
     def now(self) -> float:
         """Return the seconds that the clock shows."""
         return self._now
 
     def wall(self) -> float:
-        """Return the wall time that goes with `now`."""
+        """Return the wall time that goes with `now`, in seconds since 1970."""
         return self._now + self._wall_offset
 
     def step_wall(self, seconds: float) -> None:
@@ -46,44 +72,104 @@ class FakeClock:
         self._wall_offset += seconds
 
     def wait(self, condition: threading.Condition, timeout: float | None) -> None:
-        """Wait on a held condition until it is notified or the clock was moved past `timeout`."""
-        due = None if timeout is None else self._now + timeout
-        sleeper = _Sleeper(threading.current_thread(), condition, due)
+        """Wait on a held condition until it is notified or the clock was moved on by `timeout` seconds."""
+        thread = threading.current_thread()
         with self._lock:
+            due = None if timeout is None else self._now + timeout
             if due is not None and due <= self._now:
                 return
-            self._awake.discard(sleeper.thread)
+            sleeper = _Sleeper(thread, condition, due)
             self._sleepers.add(sleeper)
-            self._lock.notify_all()
+            self._strangers.discard(thread)
+            self._changed()
         try:
             condition.wait()
         finally:
             with self._lock:
                 self._sleepers.discard(sleeper)
-                self._awake.add(sleeper.thread)
+                self._changed()
 
     def advance(self, seconds: float) -> None:
-        """Move the clock on, waking each waiting thread at the moment it waits for."""
+        """Move the clock on by `seconds`, waking each waiting thread at the moment it waits for.
+
+        Once this returns, whatever had to happen until then has happened. Raises ValueError for a negative number.
+        """
+        if seconds < 0:
+            raise ValueError(f"a clock never steps back, so it cannot be moved by {seconds:g} s")
         target = self._now + seconds
-        self.settle()
-        while True:
-            due = self._next_due(target)
-            self._now = max(self._now, target if due is None else due)
-            self._wake_due()
-            self.settle()
-            if due is None:
-                return
+        with self._moving():
+            self._settle()
+            while True:
+                due = self._next_due(target)
+                with self._lock:
+                    self._now = max(self._now, target if due is None else due)
+                self._wake_due()
+                self._settle()
+                if due is None:
+                    return
 
     def settle(self) -> None:
-        """Return once every thread that this clock has woken waits again or has ended."""
+        """Return once every other thread is at rest, without moving the clock.
+
+        >>> clock, told = FakeClock(), []
+        >>> with memory_session(clock=clock) as session:
+        ...     lose(session.election("leader").campaign(on_lost=told.append))
+        ...     clock.settle()  # the callback runs on a thread of its own
+        ...     len(told)
+        1
+        """
+        with self._moving():
+            self._settle()
+
+    @contextmanager
+    def _moving(self) -> Iterator[None]:
         me = threading.current_thread()
+        nested = me in self._movers
+        with self._lock:
+            self._movers.add(me)
+            self._changed()
+        try:
+            yield
+        finally:
+            with self._lock:
+                if not nested:
+                    self._movers.discard(me)
+                self._changed()
+
+    def _settle(self) -> None:
         until = time.monotonic() + SETTLE
         with self._lock:
-            while any(thread is not me and thread.is_alive() for thread in self._awake):
+            while True:
+                busy = self._busy()
+                if not busy and not self._any_notified():
+                    return
                 if time.monotonic() >= until:
-                    break
-                self._lock.wait(0.002)
-            self._awake.clear()
+                    self._strangers.update(busy)
+                    return
+                self._lock.wait(LOOK)
+
+    def _busy(self) -> list[threading.Thread]:
+        """Return the threads that neither wait nor move the clock; the lock is held."""
+        resting = {sleeper.thread for sleeper in self._sleepers} | self._movers | set(self._strangers)
+        return [thread for thread in threading.enumerate() if thread not in resting]
+
+    def _any_notified(self) -> bool:
+        """Return whether a thread that waits has been notified and only needs to be run; the lock is held."""
+        changes = self._changes
+        conditions = {sleeper.condition for sleeper in self._sleepers}
+        self._lock.release()
+        try:
+            notified = any(self._is_notified(condition) for condition in conditions)
+        finally:
+            self._lock.acquire()
+        return notified or self._changes != changes
+
+    def _is_notified(self, condition: threading.Condition) -> bool:
+        with condition:
+            # A notified thread leaves the condition's list at once, and ours when it runs. No public name tells that.
+            waiting = len(condition._waiters)  # type: ignore[attr-defined]  # noqa: SLF001
+            with self._lock:
+                return waiting < sum(sleeper.condition is condition for sleeper in self._sleepers)
 
     def _next_due(self, target: float) -> float | None:
         with self._lock:
@@ -92,9 +178,11 @@ class FakeClock:
 
     def _wake_due(self) -> None:
         with self._lock:
-            due = [s for s in self._sleepers if s.due is not None and s.due <= self._now]
-            self._awake.update(s.thread for s in due)
-            self._sleepers.difference_update(due)
-        for sleeper in due:
-            with sleeper.condition:
-                sleeper.condition.notify_all()
+            conditions = {s.condition for s in self._sleepers if s.due is not None and s.due <= self._now}
+        for condition in conditions:
+            with condition:
+                condition.notify_all()
+
+    def _changed(self) -> None:
+        self._changes += 1
+        self._lock.notify_all()

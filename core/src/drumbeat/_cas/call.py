@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from drumbeat._errors import Unavailable
+from drumbeat._errors import BadData, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping
@@ -58,26 +58,17 @@ class Call:
         self.left()
 
     @contextmanager
-    def reading(self) -> Iterator[float]:
-        """Run a read; if it fails, nothing was changed unless something was written earlier."""
+    def requesting(self, *, writes: bool) -> Iterator[float]:
+        """Run one request, given its timeout; if it fails, say what is known of the whole call.
+
+        A read changes nothing. Of a write that failed the store says what is known, but what this call wrote
+        before stays written.
+        """
         try:
             yield self.left()
         except Unavailable as error:
-            raise _with_outcome(error, wrote=self.wrote) from error
-
-    @contextmanager
-    def writing(self) -> Iterator[float]:
-        """Run a write; if it fails, what is known is what the store says, unless something was written earlier."""
-        try:
-            yield self.left()
-        except Unavailable as error:
-            wrote = self.wrote or error.outcome == "unknown"
-            raise _with_outcome(error, wrote=wrote) from error
-        self.wrote = True
-
-
-def _with_outcome(error: Unavailable, *, wrote: bool) -> Unavailable:
-    return Unavailable(str(error.args[0]), outcome="unknown" if wrote else "not_applied")
+            wrote = self.wrote or (writes and error.outcome == "unknown")
+            raise Unavailable(str(error.args[0]), outcome="unknown" if wrote else "not_applied") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +77,8 @@ class Snapshot:
 
     values: Mapping[str, tuple[bytes, Hashable]]
     read_at: float
+    #: The keys that were read: any other may be present or absent.
+    asked: frozenset[str]
 
     def version(self, key: str) -> Hashable | None:
         """Return the version to compare with, or None if the store does not have the key."""
@@ -97,6 +90,13 @@ class Snapshot:
         found = self.values.get(key)
         return None if found is None or not found[0] else kind.decode(key, found[0])
 
+    def legible(self, key: str, kind: type[R]) -> R | None:
+        """Return what `get` returns, or None for rubbish, which nobody holds anything by."""
+        try:
+            return self.get(key, kind)
+        except BadData:
+            return None
+
     def merged(self, later: Snapshot) -> Snapshot:
         """Return both as one, as if all had been read by the later read."""
-        return Snapshot({**self.values, **later.values}, later.read_at)
+        return Snapshot({**self.values, **later.values}, later.read_at, self.asked | later.asked)

@@ -275,6 +275,8 @@ class SeatRecord(Record):
     owner: Owner | None = None
     attempt: int = 0
     value: bytes = b""
+    #: False where a volatile store had no record: a term may be going on that the store has forgotten.
+    proven: bool = True
     changes: int = 0
 
     @classmethod
@@ -285,6 +287,7 @@ class SeatRecord(Record):
             owner=None if owner is None else Owner.read(owner),
             attempt=fields.integer("attempt"),
             value=fields.opaque("value"),
+            proven=fields.flag("proven"),
             changes=fields.integer("changes"),
         )
 
@@ -294,6 +297,7 @@ class SeatRecord(Record):
             "owner": None if self.owner is None else self.owner.fields(),
             "attempt": self.attempt,
             "value": _text(self.value),
+            "proven": self.proven,
             "changes": self.changes,
         }
 
@@ -308,6 +312,14 @@ class SeatRecord(Record):
     def with_value(self, value: bytes) -> SeatRecord:
         """Return the seat with another value."""
         return replace(self, value=value, changes=self.changes + 1)
+
+    def touched(self) -> SeatRecord:
+        """Return the seat as it is, but as a new record, so that a write that is still under way fails."""
+        return replace(self, changes=self.changes + 1)
+
+    def is_held_by(self, owner: Owner, attempt: int) -> bool:
+        """Return whether that attempt of that session holds the seat."""
+        return self.owner == owner and self.attempt == attempt
 
     def holder(self) -> LeaderRecord | None:
         """Return the holder as the core wants it."""
