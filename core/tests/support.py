@@ -68,18 +68,18 @@ class Cluster:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._sessions: list[Session] = []
+        self.sessions: list[Session] = []
 
     def connect(self, member_id: str | None = None, **options: object) -> Session:
         """Open a session that is closed at the end of the test."""
         given = {"lease_ttl": TTL, "connect_timeout": 5.0, "on_empty_store": "trust"} | options
         session = drumbeat.connect(self.url, member_id=member_id, **given)  # type: ignore[arg-type]
-        self._sessions.append(session)
+        self.sessions.append(session)
         return session
 
     def close(self) -> None:
         """Close what is still open."""
-        for session in self._sessions:
+        for session in self.sessions:
             session.close(timeout=1.0)
 
 

@@ -36,6 +36,7 @@ class FakeClock:
 
     A call that waits on the clock, such as `campaign()`, belongs into a thread, while the test moves the clock.
 
+    >>> from drumbeat.testing import FakeClock, freeze, memory_session
     >>> clock = FakeClock()
     >>> with memory_session(clock=clock, lease_ttl=10.0) as session:
     ...     term = session.election("leader").campaign()
@@ -54,8 +55,8 @@ class FakeClock:
         self._sleepers: set[_Sleeper] = set()
         #: Threads that are not waited for.
         self._strangers = weakref.WeakSet(threading.enumerate())
-        #: Threads that move the clock, and so wait for the others.
-        self._movers: set[threading.Thread] = set()
+        #: Threads that move the clock, each of which waits for those that came after it.
+        self._movers: list[threading.Thread] = []
         #: Counts every beginning and end of a wait.
         self._changes = 0
 
@@ -111,6 +112,7 @@ class FakeClock:
     def settle(self) -> None:
         """Return once every other thread is at rest, without moving the clock.
 
+        >>> from drumbeat.testing import FakeClock, lose, memory_session
         >>> clock, told = FakeClock(), []
         >>> with memory_session(clock=clock) as session:
         ...     lose(session.election("leader").campaign(on_lost=told.append))
@@ -124,16 +126,14 @@ class FakeClock:
     @contextmanager
     def _moving(self) -> Iterator[None]:
         me = threading.current_thread()
-        nested = me in self._movers
         with self._lock:
-            self._movers.add(me)
+            self._movers.append(me)
             self._changed()
         try:
             yield
         finally:
             with self._lock:
-                if not nested:
-                    self._movers.discard(me)
+                self._movers.remove(me)
                 self._changed()
 
     def _settle(self) -> None:
@@ -149,8 +149,10 @@ class FakeClock:
                 self._lock.wait(LOOK)
 
     def _busy(self) -> list[threading.Thread]:
-        """Return the threads that neither wait nor move the clock; the lock is held."""
-        resting = {sleeper.thread for sleeper in self._sleepers} | self._movers | set(self._strangers)
+        """Return the threads that neither wait on the clock nor for the one that moves it; the lock is held."""
+        earlier = self._movers[: self._movers.index(threading.current_thread())]
+        resting = {threading.current_thread(), *earlier, *self._strangers}
+        resting.update(sleeper.thread for sleeper in self._sleepers)
         return [thread for thread in threading.enumerate() if thread not in resting]
 
     def _any_notified(self) -> bool:

@@ -106,13 +106,14 @@ class Keeper:
             supersedes=supersedes,
             replace=on_conflict == "replace",
         )
-        conflict_until = self.clock.now() + self.profile.failover.seconds(self.settings.lease_ttl)
+        conflict_until: float | None = None
         pause = FIRST_RETRY
         while True:
             try:
                 return self._open_once(request, deadline)
             except Conflict as conflict:
-                conflict_until = max(conflict_until, self._may_lapse_at(conflict))
+                if conflict_until is None:
+                    conflict_until = self._lapsed_by(conflict)
                 if on_conflict == "refuse" or self.clock.now() >= conflict_until:
                     raise
                 longest = conflict.retry_after or self.profile.limits.poll_interval
@@ -137,9 +138,10 @@ class Keeper:
             self._release(lease, timeout=timeout)
             raise
 
-    def _may_lapse_at(self, conflict: Conflict) -> float:
-        left = conflict.retry_after or 0.0
-        return self.clock.now() + left if left > self.settings.lease_ttl else 0.0
+    def _lapsed_by(self, conflict: Conflict) -> float:
+        """Return when the session that is in the way has lapsed if it does not beat again."""
+        ttl = max(self.settings.lease_ttl, conflict.retry_after or 0.0)
+        return self.clock.now() + self.profile.failover.seconds(ttl)
 
     def _timing(self, lease: Lease) -> Timing:
         return Timing.plan(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -67,6 +67,10 @@ class _Sources:
             return self.keywords[name]
         return self.url.options.get(name) or os.environ.get(f"DRUMBEAT_{name.upper()}") or None
 
+    def text(self, name: str, default: Callable[[], str]) -> str:
+        given = self.get(name)
+        return default() if given is None else str(given)
+
     def seconds(self, name: str, default: float | None) -> float | None:
         given = self.get(name)
         if given is None:
@@ -97,7 +101,7 @@ def read_settings(url: str | None, keywords: Mapping[str, object]) -> Settings:
     return Settings(
         url=parsed,
         namespace=_namespace(sources),
-        member_id=check_name("member_id", str(sources.get("member_id") or default_member_id())),
+        member_id=check_name("member_id", sources.text("member_id", default_member_id)),
         lease_ttl=lease_ttl,
         heartbeat_interval=sources.seconds("heartbeat_interval", None),
         request_timeout=sources.seconds("request_timeout", None),
@@ -156,7 +160,7 @@ def _namespace(sources: _Sources) -> str:
             f"the namespace is {keyword!r} by argument and {option!r} in the URL; two processes that disagree "
             "would not see each other, so give it once"
         )
-    return check_name("namespace", str(sources.get("namespace") or DEFAULT_NAMESPACE))
+    return check_name("namespace", sources.text("namespace", lambda: DEFAULT_NAMESPACE))
 
 
 def _observers(given: object) -> tuple[str | object, ...]:

@@ -148,7 +148,7 @@ class CasBase(ABC):
         found = self._read(call, (self._keys.birth, self._keys.session(lease.member_id), *keys))
         self._require_epoch(own, found)
         if not self._is_live(lease, found):
-            raise SessionLost(_what_became_of(lease, found.get(self._keys.session(lease.member_id), Session)))
+            raise SessionLost(what_became_of(lease, found.get(self._keys.session(lease.member_id), Session)))
         return found
 
     def _require_epoch(self, own: Own, found: Snapshot) -> None:
@@ -206,7 +206,8 @@ def garbage_after(ttl: float) -> float:
     return 10 * ttl + 60
 
 
-def _what_became_of(lease: Lease, record: Session | None) -> str:
+def what_became_of(lease: Lease, record: Session | None) -> str:
+    """Return why a session is not alive, for people."""
     who = f"the session {lease.incarnation} of {lease.member_id!r}"
     if record is None:
         return f"{who} is not in the store"

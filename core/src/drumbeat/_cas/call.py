@@ -99,4 +99,5 @@ class Snapshot:
 
     def merged(self, later: Snapshot) -> Snapshot:
         """Return both as one, as if all had been read by the later read."""
-        return Snapshot({**self.values, **later.values}, later.read_at, self.asked | later.asked)
+        kept = {key: found for key, found in self.values.items() if key not in later.asked}
+        return Snapshot({**kept, **later.values}, later.read_at, self.asked | later.asked)

@@ -91,12 +91,7 @@ class Groups(CasBase):
         rosters = self._read(call, (self._keys.roster(group) for group in listed))
         owners = {group: self._owners(group, rosters) for group in listed}
         sessions = self._with_sessions(call, rosters, {owner for some in owners.values() for owner in some})
-        living = {
-            group
-            for group in listed
-            for owner in owners[group]
-            if self._until_gone(call, owner, sessions) > 0
-        }
+        living = {group for group in listed for owner in owners[group] if self._until_gone(call, owner, sessions) > 0}
         for group in listed:
             self._groups.update(group, owners[group])
         empty = [group for group in listed if not owners[group]]
@@ -124,9 +119,7 @@ class Groups(CasBase):
 
     # Joining and leaving ------------------------------------------------------------------------------------
 
-    def _put_value(
-        self, call: Call, lease: Lease, group: str, *, attempt: int, value: bytes, found: Snapshot
-    ) -> bool:
+    def _put_value(self, call: Call, lease: Lease, group: str, *, attempt: int, value: bytes, found: Snapshot) -> bool:
         key = self._keys.value(group, lease.member_id)
         old = found.get(key, MemberValue)
         changes = 0 if old is None else old.changes
@@ -153,12 +146,10 @@ class Groups(CasBase):
             found = self._read(call, (self._keys.session(lease.member_id), key, value_key))
             entry = self._entry(lease, group, found)
             ours = entry is not None and attempt in {None, entry.attempt}
-            if not ours and not self._may_yet_join(lease, group, attempt, found):
-                self._forget_joins(lease, group, attempt)
-                return False
-            gone = {entry.owner} if entry is not None and ours else set()
+            gone = {Owner.of(lease)} if entry is None or ours else set()
+            must_write = ours or self._may_yet_join(lease, group, attempt, found)
             roster = (found.get(key, Roster) or Roster()).without(gone)
-            if self._write(call, key, roster, found.version(key)) is not None:
+            if not must_write or self._write(call, key, roster, found.version(key)) is not None:
                 self._forget_joins(lease, group, attempt)
                 with suppress(Unavailable):
                     self._delete_values(call, group, gone, found)
@@ -234,18 +225,11 @@ class Groups(CasBase):
             if not held or value is None or value.incarnation != lease.incarnation:
                 yield place
 
-    def _strike_abandoned(self, call: Call, lease: Lease, holdings: Holdings, found: Snapshot) -> None:
+    def _strike_abandoned(self, call: Call, lease: Lease, holdings: Holdings) -> None:
         wanted = {(place.group, place.attempt) for place in holdings.memberships}
         for group, attempt in list(self._mine(lease).joins):
-            key = self._keys.roster(group)
-            if key not in found.asked or (group, attempt) in wanted or attempt > holdings.newest_attempt:
-                continue
-            roster = found.legible(key, Roster)
-            entry = None if roster is None else roster.entry(lease.incarnation)
-            if entry is not None and entry.attempt == attempt:
+            if attempt <= holdings.newest_attempt and (group, attempt) not in wanted:
                 self._strike(call, lease, group, attempt=attempt)
-            elif not self._may_yet_join(lease, group, attempt, found):
-                self._forget_joins(lease, group, attempt)
 
     def _look_at_rosters(self, call: Call, holdings: Holdings, found: Snapshot) -> None:
         """Learn who is in the groups by now, and put joined groups that are missing back into the index."""
@@ -253,7 +237,10 @@ class Groups(CasBase):
         for group in joined.union(self._groups.names()):
             roster = found.legible(self._keys.roster(group), Roster)
             owners = [] if roster is None else [entry.owner for entry in roster.entries]
-            self._groups.refresh(group, owners)
+            if group in joined:
+                self._groups.update(group, owners)
+            elif self._keys.roster(group) in found.asked:
+                self._groups.refresh(group, owners)
         index = found.legible(self._keys.groups, GroupIndex)
         missing = joined.difference(() if index is None else index.groups)
         if index is not None and missing:

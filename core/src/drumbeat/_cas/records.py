@@ -409,6 +409,10 @@ class MemberValue(Record):
             "changes": self.changes,
         }
 
+    def counted(self) -> MemberValue:
+        """Return the value as a new record."""
+        return replace(self, changes=self.changes + 1)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupIndex(Record):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from drumbeat._cas.base import CasBase
 from drumbeat._cas.call import Call, Snapshot
-from drumbeat._cas.records import Birth, Owner, SeatRecord
+from drumbeat._cas.records import Birth, Owner, SeatRecord, Session
 from drumbeat.hookspecs import (
     Holdings,
     LeaderRecord,
@@ -89,15 +89,24 @@ class Seats(CasBase):
     # Winning ------------------------------------------------------------------------------------------------
 
     def _session_keys(self, election: str) -> Iterator[str]:
-        """Return the keys of those who held the seat when it was last seen, to save a second round trip."""
+        """Return the key of who held the seat when it was last seen, to save a second round trip."""
         return (self._keys.session(owner.member_id) for owner in self._elections.owners(election))
 
-    def _look_at_holder(
-        self, call: Call, election: str, seat: SeatRecord | None, found: Snapshot
-    ) -> Snapshot:
-        owners = () if seat is None or seat.owner is None else (seat.owner,)
-        self._elections.update(election, owners)
-        return self._with_sessions(call, found, owners)
+    def _look_at_holder(self, call: Call, election: str, seat: SeatRecord | None, found: Snapshot) -> Snapshot:
+        """Return a snapshot with the record of the holder's session.
+
+        What was read together need not be of one moment: the session of a holder that has just come back may have
+        been read before, and the seat after it won. So only a living session is believed without a second look.
+        """
+        owner = None if seat is None else seat.owner
+        self._elections.update(election, () if owner is None else (owner,))
+        if owner is None:
+            return found
+        key = self._keys.session(owner.member_id)
+        record = found.get(key, Session)
+        if record is not None and record.is_live(owner.incarnation):
+            return found
+        return found.merged(self._read(call, (key,)))
 
     def _blank_seat(self, call: Call, found: Snapshot) -> SeatRecord:
         """Return what an absent seat stands for: one that was never held, if the store cannot have lost it."""
@@ -135,14 +144,15 @@ class Seats(CasBase):
         Absence cannot be watched, since a seat might come and go between two looks; a record can.
         """
         birth = found.get(self._keys.birth, Birth)
-        longest = self.longest_ttl if birth is None else birth.longest_ttl
         key = self._keys.seat(election)
-        version = found.version(key)
-        if not found.values.get(key):
-            version = self._write(call, key, seat, None)
-            if version is None:
-                return self.limits.poll_interval
-        return self._observations.time_left(key, version, needed=longest, read_at=self._clock.now())
+        if found.version(key) is None and self._write(call, key, seat, None) is None:
+            return self.limits.poll_interval
+        return self._observations.time_left(
+            key,
+            seat.token,
+            needed=self.longest_ttl if birth is None else birth.longest_ttl,
+            read_at=self._clock.now(),
+        )
 
     def _observe_birth(self, birth: Birth, read_at: float) -> float:
         return self._observations.time_left("birth", birth.epoch, needed=birth.longest_ttl, read_at=read_at)
@@ -154,9 +164,7 @@ class Seats(CasBase):
     def _wall_micros(self) -> int:
         return int(self._clock.wall() * 1_000_000)
 
-    def _try_to_win(
-        self, call: Call, lease: Lease, election: str, won: SeatRecord, found: Snapshot
-    ) -> bool:
+    def _try_to_win(self, call: Call, lease: Lease, election: str, won: SeatRecord, found: Snapshot) -> bool:
         own = self._mine(lease)
         key = self._keys.seat(election)
         own.wins[election, won.attempt] = found.version(key)
@@ -167,9 +175,7 @@ class Seats(CasBase):
 
     # Giving up ----------------------------------------------------------------------------------------------
 
-    def _vacate(
-        self, call: Call, lease: Lease, election: str, *, attempt: int, token: int | None = None
-    ) -> bool:
+    def _vacate(self, call: Call, lease: Lease, election: str, *, attempt: int, token: int | None = None) -> bool:
         """Free a seat from an attempt, now and for writes that may yet be applied; return whether it was held."""
         key = self._keys.seat(election)
         while True:
@@ -205,18 +211,12 @@ class Seats(CasBase):
             if record is None or not _is_term(record, lease, seat):
                 yield seat
 
-    def _vacate_abandoned(self, call: Call, lease: Lease, holdings: Holdings, found: Snapshot) -> None:
+    def _vacate_abandoned(self, call: Call, lease: Lease, holdings: Holdings) -> None:
         wanted = {(seat.election, seat.attempt) for seat in holdings.seats}
         wanted |= {(candidacy.election, candidacy.attempt) for candidacy in holdings.candidacies}
         for election, attempt in list(self._mine(lease).wins):
-            key = self._keys.seat(election)
-            if key not in found.asked or (election, attempt) in wanted or attempt > holdings.newest_attempt:
-                continue
-            record = found.legible(key, SeatRecord)
-            if record is not None and record.is_held_by(Owner.of(lease), attempt):
+            if attempt <= holdings.newest_attempt and (election, attempt) not in wanted:
                 self._vacate(call, lease, election, attempt=attempt)
-            elif not self._may_yet_win(lease, election, attempt, found):
-                self._forget_win(lease, election, attempt)
 
 
 def _is_term(record: SeatRecord, lease: Lease, seat: Seat) -> bool:

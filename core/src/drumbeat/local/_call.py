@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import socket
 import sqlite3
 import time
@@ -33,9 +32,7 @@ def address(incarnation: str) -> str:
 class Call:
     """What one hook, or one round of the wake-up thread, does with the store in the time that it has."""
 
-    def __init__(
-        self, store: Store, link: Link, facts: Mapping[str, Value], *, clock: Clock, timeout: float
-    ) -> None:
+    def __init__(self, store: Store, link: Link, facts: Mapping[str, Value], *, clock: Clock, timeout: float) -> None:
         self.store = store
         self.facts = facts
         self.clock = clock
@@ -107,7 +104,7 @@ class Call:
         subjects = [f"group {place}" for place in groups] + [f"leader {place}" for place in elections]
         # What was written stands, whoever hears of it: the others poll.
         with suppress(DrumbeatError, OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.setblocking(False)
+            sender.settimeout(0)
             for row in self.rows(_sql.WATCHERS, subjects=json.dumps(subjects)):
                 _send(sender, row["incarnation"], CHANGED + row["subject"].encode())
             for place in elections:
@@ -134,10 +131,3 @@ def _send(sender: socket.socket, incarnation: str, hint: bytes) -> bool:
     except OSError as error:
         return error.errno in {errno.EAGAIN, errno.ENOBUFS}
     return True
-
-
-def process_facts() -> dict[str, Value]:
-    """Return what every statement is told of this process."""
-    from drumbeat.local import _kernel
-
-    return {"pid": os.getpid(), "pid_space": _kernel.pid_space(), "boot": _kernel.boot_id()}

@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import struct
+from pathlib import Path
 from typing import Final
 
 from drumbeat._errors import SessionLost
@@ -13,6 +14,8 @@ from drumbeat._errors import SessionLost
 #: `struct flock` of fcntl(2).
 _FLOCK: Final = struct.Struct("@hhqqi4x")
 
+#: What is mounted where, as proc(5) describes it.
+MOUNTS: Final = Path("/proc/self/mountinfo")
 #: File systems whose locks or shared memory do not reach, or lie to, the other processes that use the file.
 NETWORK_FILE_SYSTEMS: Final = frozenset(
     {"9p", "afs", "beegfs", "ceph", "cifs", "coda", "fuse.ceph-fuse", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs"}
@@ -27,7 +30,7 @@ class LockFile:
     See https://man7.org/linux/man-pages/man2/F_OFD_SETLK.2const.html.
     """
 
-    def __init__(self, path: str, *, mode: int) -> None:
+    def __init__(self, path: Path, *, mode: int) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
         #: Which file this is, as stored beside every slot: a lock on another file says nothing.
         self.identity = _identity(os.fstat(self._fd))
@@ -61,23 +64,22 @@ class LockFile:
             os.close(fd)
 
 
-def identity_of(path: str) -> str | None:
+def identity_of(path: Path) -> str | None:
     """Return which file a path names now, None if there is none."""
     try:
-        return _identity(os.stat(path))
+        return _identity(path.stat())
     except OSError:
         return None
 
 
 def boot_id() -> str:
     """Return the id of this boot of the kernel; CLOCK_BOOTTIME compares within one boot only."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def pid_space() -> int:
     """Return the id of this process's pid namespace; a pid means something within one only."""
-    return os.stat("/proc/self/ns/pid").st_ino
+    return Path("/proc/self/ns/pid").stat().st_ino
 
 
 def open_pidfd(pid: int) -> int | None:
@@ -88,11 +90,10 @@ def open_pidfd(pid: int) -> int | None:
         return None
 
 
-def file_system(path: str) -> str:
+def file_system(path: Path) -> str:
     """Return the type of the file system that `path` is on, "unknown" if the kernel does not tell."""
     try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.readlines()
+        lines = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
         return "unknown"
     found = ("", "unknown")
@@ -100,7 +101,7 @@ def file_system(path: str) -> str:
         fields, _, types = line.partition(" - ")
         point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields.split()[4])
         # A later mount on the same point hides the earlier one.
-        if (path == point or path.startswith(point.rstrip("/") + "/")) and len(point) >= len(found[0]):
+        if path.is_relative_to(point) and len(point) >= len(found[0]):
             found = (point, types.split()[0])
     return found[1]
 

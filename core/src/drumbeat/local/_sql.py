@@ -8,6 +8,8 @@ Conditions stand inside the statement. `:slot`, `:incarnation`, `:boot`, `:now`,
 are given to each; a place is a group or an election with its namespace before it.
 """
 
+# ruff: noqa: S608 - put together from constants of this module alone
+
 from __future__ import annotations
 
 from typing import Final
@@ -209,9 +211,7 @@ SELECT t.token, t.value, {_PEER} FROM seats AS t JOIN sessions AS s ON s.slot = 
 WATCH: Final = f"""
 INSERT INTO watches (subject, slot) SELECT :subject, me.slot FROM sessions AS me WHERE {_ALIVE} ON CONFLICT DO NOTHING
 """
-UNWATCH: Final = """
-DELETE FROM watches WHERE slot = :slot AND subject IN (SELECT value FROM json_each(:subjects))
-"""
+UNWATCH: Final = "DELETE FROM watches WHERE slot = :slot AND subject = :subject"
 WATCHERS: Final = """
 SELECT s.incarnation, w.subject FROM watches AS w JOIN sessions AS s USING (slot)
 WHERE w.subject IN (SELECT value FROM json_each(:subjects))
@@ -238,7 +238,5 @@ ORDER BY s.incarnation <= :incarnation, s.incarnation LIMIT 2
 
 # For operators
 
-CENSUS: Final = """
-SELECT (SELECT count(*) FROM sessions) AS sessions, (SELECT count(*) FROM seats) AS seats
-"""
+SEATS: Final = "SELECT count(*) AS seats FROM seats"
 EVERYBODY: Final = f"SELECT {_PEER} FROM sessions AS s"

@@ -1,4 +1,4 @@
-"""The database file: opened once in a process however many sessions use it, made if it is not there, closed for forks."""
+"""The database file: opened once in a process, made if it is not there, closed while the process forks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final
 
 from drumbeat._errors import BadData, ConfigurationError, Forked, SessionLost, Unavailable
 from drumbeat.local import _kernel, _sql
-from drumbeat.local._translate import translated
+from drumbeat.local._translate import beside, translated
 
 #: What a statement takes as a parameter.
 Value = str | int | float | bytes | None
@@ -93,7 +93,7 @@ class Link:
 
     def pause(self) -> None:
         """Close, and keep other threads out until `resume`."""
-        self._lock.acquire()  # noqa: SIM115 - released by resume, on the other side of the fork
+        self._lock.acquire()
         self._close()
 
     def resume(self) -> None:
@@ -111,8 +111,7 @@ class Link:
                 "PRAGMA foreign_keys = ON; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
                 f"PRAGMA journal_size_limit = {_WAL_BYTES}"
             )
-            if not self._store.is_current():
-                raise Unavailable(f"{self._store.path} was deleted or replaced", outcome="not_applied")
+            self._store.require_current()
         except BaseException:
             connection.close()
             raise
@@ -129,9 +128,9 @@ class Link:
 class Store:
     """One database file and the lock file beside it, as this process has them open."""
 
-    def __init__(self, path: str, *, until: float) -> None:
+    def __init__(self, path: Path, *, until: float) -> None:
         self.path = path
-        self.lock_path = f"{path}.locks"
+        self.lock_path = beside(path, ".locks")
         #: Whether a write has succeeded: until then, what the system refuses was wrong from the beginning.
         self.has_worked = False
         self._uses = 1
@@ -140,7 +139,7 @@ class Store:
             if not _is_drumbeat(path):
                 _make(path, self.lock_path, until=until)
             self._identity = _kernel.identity_of(path)
-            self._mode = os.stat(path).st_mode & 0o666
+            self._mode = path.stat().st_mode & 0o666
             #: Other sessions' locks are looked at through this descriptor, which has none.
             self.probe = self.open_locks()
         #: For everything but heartbeats, which have a connection of their own so as not to wait.
@@ -148,7 +147,7 @@ class Store:
         self.beats = Link(self)
 
     @classmethod
-    def share(cls, path: str, *, until: float) -> Store:
+    def share(cls, path: Path, *, until: float) -> Store:
         """Return the store of a path, which the process opens once; each caller releases it."""
         if not _opening.acquire(timeout=max(0.0, until - time.monotonic())):
             raise Unavailable(f"{path}: another thread of this process is opening it", outcome="not_applied")
@@ -161,14 +160,13 @@ class Store:
         finally:
             _opening.release()
 
-    @classmethod
-    def _find(cls, path: str) -> Store | None:
+    @staticmethod
+    def _find(path: Path) -> Store | None:
         with _registry:
-            for store in _stores:
-                if store.path == path and store.is_current():
-                    store._uses += 1
-                    return store
-        return None
+            found = next((store for store in _stores if store.path == path and store.is_current()), None)
+            if found is not None:
+                found._uses += 1  # noqa: SLF001 - its own class
+            return found
 
     def release(self) -> None:
         """Give a share back; the last one closes the file."""
@@ -189,6 +187,11 @@ class Store:
         """Return whether the paths still name the files that were opened."""
         found = _kernel.identity_of(self.path), _kernel.identity_of(self.lock_path)
         return None not in found and found == (self._identity, self.probe.identity)
+
+    def require_current(self) -> None:
+        """Raise Unavailable unless the paths name what was opened."""
+        if not self.is_current():
+            raise Unavailable(f"{self.path} was deleted or replaced just now", outcome="not_applied")
 
 
 def _register(store: Store) -> None:
@@ -227,38 +230,38 @@ def _forget() -> None:
     _opening.release()
 
 
-def _is_drumbeat(path: str) -> bool:
+def _is_drumbeat(path: Path) -> bool:
     """Return whether the file is Drumbeat's, False if it is missing or empty; raise BadData otherwise.
 
     Asked of SQLite, because closing a descriptor of one's own would drop the locks that SQLite has on the file;
     and as an immutable file, because nothing of another program's file, or beside it, may change.
     """
     try:
-        if os.stat(path).st_size == 0:
+        if path.stat().st_size == 0:
             return False
     except FileNotFoundError:
         return False
-    connection = sqlite3.connect(f"{Path(path).as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
     try:
         found = connection.execute("PRAGMA application_id").fetchone()[0]
     finally:
         connection.close()
     if found != _sql.APPLICATION_ID:
-        raise BadData(path, "is an SQLite database of another program")
+        raise BadData(str(path), "is an SQLite database of another program")
     return True
 
 
-def _make(path: str, lock_path: str, *, until: float) -> None:
+def _make(path: Path, lock_path: Path, *, until: float) -> None:
     making = _kernel.LockFile(lock_path, mode=0o600)
     try:
         while not making.take(_MAKING):
             if time.monotonic() >= until:
                 raise Unavailable(f"{path}: another process is making the file", outcome="not_applied")
             time.sleep(_MAKING_PAUSE)
-        if not os.path.exists(path):
+        if not path.exists():
             # Left by a file that was deleted; SQLite would take them for this one's.
             for stale in ("-wal", "-shm", "-journal"):
-                Path(path + stale).unlink(missing_ok=True)
+                beside(path, stale).unlink(missing_ok=True)
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
         if not _is_drumbeat(path):
             _make_tables(path, until=until)
@@ -266,7 +269,7 @@ def _make(path: str, lock_path: str, *, until: float) -> None:
         making.close()
 
 
-def _make_tables(path: str, *, until: float) -> None:
+def _make_tables(path: Path, *, until: float) -> None:
     # With a rollback journal, so that the file itself says what it is from its first page on.
     connection = _connect(path, until=until)
     try:
@@ -275,9 +278,9 @@ def _make_tables(path: str, *, until: float) -> None:
         connection.close()
 
 
-def _connect(path: str, *, until: float) -> sqlite3.Connection:
+def _connect(path: Path, *, until: float) -> sqlite3.Connection:
     connection = sqlite3.connect(
-        f"{Path(path).as_uri()}?mode=rw",
+        f"{path.as_uri()}?mode=rw",
         uri=True,
         timeout=max(0.001, until - time.monotonic()),
         isolation_level=None,
@@ -287,17 +290,17 @@ def _connect(path: str, *, until: float) -> sqlite3.Connection:
     return connection
 
 
-def _check_format(connection: sqlite3.Connection, path: str) -> None:
+def _check_format(connection: sqlite3.Connection, path: Path) -> None:
     found = connection.execute("PRAGMA user_version").fetchone()[0]
     if found == _sql.FORMAT:
         return
     if connection.execute("PRAGMA application_id").fetchone()[0] != _sql.APPLICATION_ID:
         raise Unavailable(f"{path}: its making was cut off and has been undone", outcome="not_applied")
     newer = "; a newer Drumbeat wrote it" if found > _sql.FORMAT else ""
-    raise BadData(path, f"has format {found}, this version reads format {_sql.FORMAT}{newer}")
+    raise BadData(str(path), f"has format {found}, this version reads format {_sql.FORMAT}{newer}")
 
 
-def _refuse_network(path: str) -> None:
+def _refuse_network(path: Path) -> None:
     kind = _kernel.file_system(path)
     if kind in _kernel.NETWORK_FILE_SYSTEMS:
         raise ConfigurationError(

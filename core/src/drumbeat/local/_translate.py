@@ -8,6 +8,7 @@ import resource
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from drumbeat._errors import BadData, ConfigurationError, DrumbeatError, Unavailable
 
@@ -22,7 +23,7 @@ _TOO_MANY = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 @contextmanager
-def translated(path: str, *, opening: bool = False) -> Iterator[None]:
+def translated(path: Path, *, opening: bool = False) -> Iterator[None]:
     """Raise Drumbeat's errors for what goes wrong inside, naming `path`.
 
     What can never work while the file is being opened is a ConfigurationError; the same trouble later, under a
@@ -36,7 +37,12 @@ def translated(path: str, *, opening: bool = False) -> Iterator[None]:
         raise _from_system(path, error, opening=opening) from error
 
 
-def _from_sqlite(path: str, error: sqlite3.Error, *, opening: bool) -> DrumbeatError:
+def beside(path: Path, suffix: str) -> Path:
+    """Return the path of a file that stands beside `path` and has its name with a suffix."""
+    return path.with_name(path.name + suffix)
+
+
+def _from_sqlite(path: Path, error: sqlite3.Error, *, opening: bool) -> DrumbeatError:
     # See https://www.sqlite.org/rescode.html: the low byte is the kind of trouble.
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_INTERNAL) & 0xFF
     if code in _BUSY:
@@ -48,7 +54,7 @@ def _from_sqlite(path: str, error: sqlite3.Error, *, opening: bool) -> DrumbeatE
     if code == sqlite3.SQLITE_FULL:
         return _full(path, str(error))
     if code in _DAMAGED:
-        return BadData(path, f"is damaged, or not a Drumbeat file ({error})")
+        return BadData(str(path), f"is damaged, or not a Drumbeat file ({error})")
     if code in _REFUSED:
         return _refused(path, _why_refused(path), opening=opening)
     name = getattr(error, "sqlite_errorname", type(error).__name__)
@@ -57,7 +63,7 @@ def _from_sqlite(path: str, error: sqlite3.Error, *, opening: bool) -> DrumbeatE
     )
 
 
-def _from_system(path: str, error: OSError, *, opening: bool) -> DrumbeatError:
+def _from_system(path: Path, error: OSError, *, opening: bool) -> DrumbeatError:
     reason = f"{error.strerror} ({error.filename})" if error.filename else str(error.strerror)
     if error.errno in _REFUSED_BY_SYSTEM:
         return _refused(path, reason, opening=opening)
@@ -68,11 +74,11 @@ def _from_system(path: str, error: OSError, *, opening: bool) -> DrumbeatError:
     return Unavailable(f"{path}: {reason}")
 
 
-def _full(path: str, reason: str) -> Unavailable:
+def _full(path: Path, reason: str) -> Unavailable:
     return Unavailable(f"{path}: there is no room to write ({reason}). Free some space", outcome="not_applied")
 
 
-def _refused(path: str, reason: str, *, opening: bool) -> DrumbeatError:
+def _refused(path: Path, reason: str, *, opening: bool) -> DrumbeatError:
     text = f"{path} cannot be used: {reason}"
     if opening:
         return ConfigurationError(f"{text}. Nothing was written; mend that, or give local:// another path")
@@ -84,19 +90,19 @@ def _too_many() -> str:
     return f"this process has too many open files (its limit, RLIMIT_NOFILE, is {limit}); raise it with `ulimit -n`"
 
 
-def _why_refused(path: str) -> str:
+def _why_refused(path: Path) -> str:
     """Return why SQLite could not open or write; it says only that it could not."""
-    folder = os.path.dirname(path)
-    if not os.path.isdir(folder):
+    folder = path.parent
+    if not folder.is_dir():
         return f"the folder {folder} does not exist"
-    if os.path.isdir(path):
+    if path.is_dir():
         return "it is a folder"
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
         return f"the file system of {folder} is mounted read-only"
     user = os.geteuid()
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
         return f"user id {user} may not make files in {folder}"
-    for name in (path, f"{path}-wal", f"{path}-shm"):
-        if os.path.exists(name) and not os.access(name, os.R_OK | os.W_OK, effective_ids=True):
+    for name in (path, beside(path, "-wal"), beside(path, "-shm")):
+        if name.exists() and not os.access(name, os.R_OK | os.W_OK, effective_ids=True):
             return f"user id {user} may not read and write {name}"
     return f"the system refused to open it; perhaps {_too_many()}"

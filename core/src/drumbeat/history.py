@@ -1,0 +1,382 @@
+"""Reading a recorded history, and judging it: who held what, from when to when, and whether two ever did at once.
+
+`drumbeat.observers.HistoryObserver` writes the files; one or several of them, from one host and one boot, make a
+history. What is here needs no server and no clock, so that it judges any backend, and any program, the same way.
+
+>>> import os, tempfile
+>>> from drumbeat.history import find_overlaps, find_token_faults, read_history, terms
+>>> from drumbeat.observers import HistoryObserver
+>>> from drumbeat.testing import memory_session
+>>> with tempfile.TemporaryDirectory() as folder:
+...     file = os.path.join(folder, "history.jsonl")
+...     with memory_session(member_id="a", observers=[HistoryObserver(file)]) as session:
+...         with session.election("leader").campaign():
+...             pass
+...     history = read_history(file)
+>>> [(term.member_id, term.token, term.ended) for term in terms(history)]
+[('a', 1, 'resigned')]
+>>> find_overlaps(history), find_token_faults(history)
+([], [])
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import defaultdict
+from dataclasses import dataclass, fields
+from errno import ENOSPC
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NoReturn, cast
+
+from drumbeat._errors import BadData, ConfigurationError
+from drumbeat._plugins import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+__all__ = [
+    "Ended",
+    "History",
+    "Overlap",
+    "Record",
+    "StrPath",
+    "TermRecord",
+    "TokenFault",
+    "Vacancy",
+    "append_line",
+    "find_overlaps",
+    "find_token_faults",
+    "longest_vacancy",
+    "note",
+    "read_history",
+    "terms",
+]
+
+#: A file's name.
+StrPath = str | os.PathLike[str]
+#: What ended a term; `"open"` if nothing in the history did.
+Ended = Literal["resigned", "term_lost", "deadline", "killed", "open"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One line of a history: an event of a session (see `drumbeat.Event`), or what a test noted.
+
+    Times are in seconds of CLOCK_BOOTTIME, but for `wall`, which is seconds since 1970.
+    """
+
+    kind: str
+    at: float
+    member_id: str
+    namespace: str = ""
+    incarnation: str = ""
+    subject: str | None = None
+    token: int | None = None
+    deadline: float | None = None
+    seconds: float | None = None
+    members: tuple[tuple[str, str], ...] | None = None
+    reason: str | None = None
+    pid: int | None = None
+    wall: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The records of some files in the order of their times; iterating it gives them."""
+
+    records: tuple[Record, ...]
+    #: Where a last line without its end was left out, as `FILE:LINE`.
+    torn: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.records)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TermRecord:
+    """One holding of a seat: it was certain from `since` until just before `until`."""
+
+    namespace: str
+    #: The election qualified by its kind, for example `election/central-agents`.
+    subject: str
+    member_id: str
+    incarnation: str
+    token: int
+    since: float
+    #: Infinite if nothing in the history ends the term; before `since` if it was over when its win was known.
+    until: float
+    ended: Ended
+
+    @property
+    def seconds(self) -> float:
+        """For how long the seat was held."""
+        return max(0.0, self.until - self.since)
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """Two terms of one seat that were held at the same time: the promise that matters most was broken."""
+
+    first: TermRecord
+    second: TermRecord
+
+    @property
+    def seconds(self) -> float:
+        """For how long both were held."""
+        return min(self.first.until, self.second.until) - self.second.since
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFault:
+    """A later term whose token is not strictly greater than that of an earlier one."""
+
+    earlier: TermRecord
+    later: TermRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Vacancy:
+    """A time in which nobody held a seat that had been held before."""
+
+    since: float
+    #: The next win, or the last record of the namespace if nobody won any more.
+    until: float
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasted."""
+        return self.until - self.since
+
+
+def read_history(paths: StrPath | Iterable[StrPath]) -> History:
+    """Return what one or several files hold, in the order of time.
+
+    A last line without its end is left out and reported in `torn`. Raises BadData naming file and line for any
+    other line that is not a record, and OSError for a file that cannot be read.
+    """
+    names = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    records: list[Record] = []
+    torn: list[str] = []
+    for name in names:
+        *lines, rest = Path(name).read_bytes().split(b"\n")
+        records += [_parse(line, where=f"{os.fspath(name)}:{number}") for number, line in enumerate(lines, 1)]
+        torn += [f"{os.fspath(name)}:{len(lines) + 1}"] if rest else []
+    return History(tuple(sorted(records, key=lambda record: record.at)), tuple(torn))
+
+
+def terms(records: Iterable[Record]) -> list[TermRecord]:
+    """Return who held what, from when to when, with which token; in the order of the wins.
+
+    A term is held from its win until the first of these: it was resigned or lost; the last deadline that is known of
+    its session; a line `killed` (see `note`) of its member at or after the win.
+    """
+    index = _Index(records)
+    found = [index.term(won) for won in index.wins]
+    return sorted(found, key=lambda term: (term.since, term.token))
+
+
+def find_overlaps(records: Iterable[Record]) -> list[Overlap]:
+    """Return each pair of terms of one seat that were held at the same time, even for an instant."""
+    overlaps: list[Overlap] = []
+    for held in _by_seat(terms(records)):
+        current: list[TermRecord] = []
+        for term in held:
+            current = [other for other in current if other.until > term.since]
+            if term.until > term.since:
+                overlaps += [Overlap(other, term) for other in current]
+                current.append(term)
+    return overlaps
+
+
+def find_token_faults(records: Iterable[Record]) -> list[TokenFault]:
+    """Return each term whose token is not greater than that of every earlier term of its seat.
+
+    It is told beside the earlier term with the greatest token. A term that was over before its win was known is not
+    counted: nobody could use its token.
+    """
+    faults: list[TokenFault] = []
+    for held in _by_seat(terms(records)):
+        usable = [term for term in held if term.until >= term.since]
+        greatest: TermRecord | None = None
+        for term in usable:
+            if greatest is not None and term.token <= greatest.token:
+                faults.append(TokenFault(greatest, term))
+            else:
+                greatest = term
+    return faults
+
+
+def longest_vacancy(records: Iterable[Record], election: str) -> Vacancy | None:
+    """Return the longest time in which nobody held a seat after its first term, or None if there was none.
+
+    `election` is the subject of the records, for example `"election/central-agents"`. The time after the last term
+    counts, until the last record of its namespace. Raises ConfigurationError if the history has no term of it, or
+    has it in several namespaces.
+    """
+    known = list(records)
+    held = _seat(terms(known), election)
+    last = max(record.at for record in known if record.namespace == held[0].namespace)
+    gaps: list[Vacancy] = []
+    free_from = held[0].until
+    for term in held[1:]:
+        gaps.append(Vacancy(free_from, term.since))
+        free_from = max(free_from, term.until)
+    gaps.append(Vacancy(free_from, last))
+    longest = max(gaps, key=lambda gap: gap.seconds)
+    return longest if longest.seconds > 0 else None
+
+
+def note(
+    path: StrPath,
+    *,
+    kind: str,
+    member_id: str,
+    at: float,
+    incarnation: str = "",
+    reason: str | None = None,
+) -> None:
+    """Add what a session cannot tell about itself: above all, `kind="killed"` when a test kills its process.
+
+    `at` is `drumbeat.SystemClock().now()`, read just before the signal is sent: the successor of a killed process may
+    win before the one that killed it runs again. Without `incarnation` every term that the member had won by then
+    has ended. Raises OSError if the line cannot be written.
+    """
+    line = {"kind": kind, "at": at, "member_id": member_id, "incarnation": incarnation or None, "reason": reason}
+    append_line(path, line)
+
+
+def append_line(path: StrPath, line: Mapping[str, object]) -> None:
+    """Append a JSON object to a file as one line, made if it is missing; names that are None are left out.
+
+    The line is one write in append mode: on a local file system, what several processes write at once does not mix,
+    and the death of one leaves its line whole or absent. (A line that crosses a page of 4096 bytes can be cut if
+    the process is killed in that instant, and any line by a full disk: the next one then starts on a line of its own,
+    and `read_history` names the one that was cut.) Raises OSError if the line could not be written as a whole.
+    """
+    text = json.dumps({name: value for name, value in line.items() if value is not None}, separators=(",", ":"))
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    try:
+        _write_line(file, text.encode())
+    finally:
+        os.close(file)
+
+
+def _write_line(file: int, text: bytes) -> None:
+    size = os.fstat(file).st_size
+    torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
+    whole = (b"\n" if torn else b"") + text + b"\n"
+    written = os.write(file, whole)
+    if written != len(whole):
+        raise OSError(ENOSPC, f"only {written} of {len(whole)} bytes could be written")
+
+
+class _Index:
+    """The records of a history by what they say about terms."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self.wins: list[Record] = []
+        self._ends: defaultdict[tuple[object, ...], list[Record]] = defaultdict(list)
+        self._deadlines: dict[tuple[str, str], float] = {}
+        self._kills: list[Record] = []
+        for record in records:
+            self._add(record)
+
+    def term(self, won: Record) -> TermRecord:
+        """Return the term that began with a win."""
+        known: list[tuple[float, Ended]] = [(end.at, cast("Ended", end.kind)) for end in self._ends[_seat_key(won)]]
+        session = (won.namespace, won.incarnation)
+        if session in self._deadlines:
+            known.append((self._deadlines[session], "deadline"))
+        known += [(kill.at, "killed") for kill in self._kills if _killed(kill, won)]
+        until, ended = min(known, default=(math.inf, "open"))
+        return TermRecord(
+            namespace=won.namespace,
+            subject=cast("str", won.subject),
+            member_id=won.member_id,
+            incarnation=won.incarnation,
+            token=cast("int", won.token),
+            since=won.at,
+            until=until,
+            ended=ended,
+        )
+
+    def _add(self, record: Record) -> None:
+        if record.kind == "won":
+            self.wins.append(record)
+        elif record.kind in {"resigned", "term_lost"}:
+            self._ends[_seat_key(record)].append(record)
+        elif record.kind == "killed":
+            self._kills.append(record)
+        if record.deadline is not None:
+            session = (record.namespace, record.incarnation)
+            self._deadlines[session] = max(record.deadline, self._deadlines.get(session, -math.inf))
+
+
+def _seat_key(record: Record) -> tuple[object, ...]:
+    return record.namespace, record.incarnation, record.subject, record.token
+
+
+def _killed(kill: Record, won: Record) -> bool:
+    return kill.member_id == won.member_id and kill.incarnation in {"", won.incarnation} and kill.at >= won.at
+
+
+def _by_seat(held: Iterable[TermRecord]) -> list[list[TermRecord]]:
+    seats: defaultdict[tuple[str, str], list[TermRecord]] = defaultdict(list)
+    for term in held:
+        seats[term.namespace, term.subject].append(term)
+    return list(seats.values())
+
+
+def _seat(held: list[TermRecord], election: str) -> list[TermRecord]:
+    seats = [seat for seat in _by_seat(held) if seat[0].subject == election]
+    if not seats:
+        offer = nearest(election, {term.subject for term in held})
+        raise ConfigurationError(f"the history has no term of {election!r}, {offer}")
+    if len(seats) > 1:
+        spaces = ", ".join(sorted(seat[0].namespace for seat in seats))
+        raise ConfigurationError(f"{election!r} was held in the namespaces {spaces}; give the records of one of them")
+    return seats[0]
+
+
+# Reading ----------------------------------------------------------------------------------------------------
+
+_ALLOWED: Mapping[str, tuple[type, ...]] = {
+    "kind": (str,),
+    "at": (int, float),
+    "member_id": (str,),
+    "namespace": (str,),
+    "incarnation": (str,),
+    "subject": (str,),
+    "token": (int,),
+    "deadline": (int, float),
+    "seconds": (int, float),
+    "members": (list,),
+    "reason": (str,),
+    "pid": (int,),
+    "wall": (int, float),
+}
+_ALWAYS = ("kind", "at", "member_id")
+_OF_TERMS = ("namespace", "incarnation", "subject", "token")
+
+
+def _parse(line: bytes, *, where: str) -> Record:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        _refuse(where, "is not a whole JSON document")
+    if not isinstance(found, dict):
+        _refuse(where, "is not a JSON object")
+    for name, kinds in _ALLOWED.items():
+        if name in found and (not isinstance(found[name], kinds) or isinstance(found[name], bool)):
+            _refuse(where, f"has {found[name]!r} for {name}")
+    needed = _ALWAYS + (_OF_TERMS if found.get("kind") in {"won", "resigned", "term_lost"} else ())
+    missing = [name for name in needed if name not in found]
+    if missing:
+        _refuse(where, f"has no {', '.join(missing)}")
+    ...

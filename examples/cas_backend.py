@@ -1,0 +1,75 @@
+"""A backend of your own in forty lines: a folder of small files, for the processes of one host.
+
+`CompareAndSetBackend` does everything but store bytes, so a backend over it says only how to read keys and how to
+replace one if nobody else has. Here each key is a file, and what it holds is its own version.
+
+Register the class by an entry point of your package; its name is the scheme of the URL:
+
+    [project.entry-points."drumbeat.backends"]
+    folder = "your_package:FolderBackend"
+
+Then `drumbeat.connect("folder:///run/agents")` works, and so does `drumbeat demo --url folder:///run/agents`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drumbeat.cas import CompareAndSetBackend
+from drumbeat.hookspecs import BackendConfig, Capability
+from drumbeat import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
+
+
+class FolderBackend(CompareAndSetBackend):
+    """Keeps everything in the folder that the URL's path names, which must exist."""
+
+    server = "a folder of files"
+    extra_capabilities = frozenset({Capability.PERSISTENT})
+
+    def __init__(self, config: BackendConfig) -> None:
+        super().__init__(config)
+        self._folder = Path(config.url.path)
+
+    def read_many(self, keys: Sequence[str], timeout: float) -> Mapping[str, tuple[bytes, Hashable]]:
+        """Read the files that are there; `timeout` has no use, since nobody is asked."""
+        found = {key: self._read(key) for key in keys}
+        return {key: (content, content) for key, content in found.items() if content is not None}
+
+    def compare_and_set(
+        self, key: str, value: bytes, version: Hashable, *, expire: float | None = None, timeout: float
+    ) -> bytes | None:
+        """Replace a file whose content is still `version`; `expire` has no use, since files stay."""
+        with self._one_writer(timeout):
+            if self._read(key) != version:
+                return None
+            new = self._folder / "new"
+            new.write_bytes(value)
+            new.replace(self._folder / key)
+            return value
+
+    def _read(self, key: str) -> bytes | None:
+        try:
+            return (self._folder / key).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    @contextmanager
+    def _one_writer(self, timeout: float) -> Iterator[None]:
+        until = time.monotonic() + timeout
+        with (self._folder / "lock").open("a") as file:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > until:
+                        raise Unavailable(f"{file.name} is locked", outcome="not_applied") from None
+                    time.sleep(0.001)
+            yield
