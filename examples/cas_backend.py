@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from drumbeat import Unavailable
 from drumbeat.cas import CompareAndSetBackend
 from drumbeat.hookspecs import BackendConfig, Capability
-from drumbeat import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -37,24 +37,30 @@ class FolderBackend(CompareAndSetBackend):
         super().__init__(config)
         self._folder = Path(config.url.path)
 
-    def read_many(self, keys: Sequence[str], timeout: float) -> Mapping[str, tuple[bytes, Hashable]]:
+    def read_many(self, keys: Sequence[str], timeout: float) -> Mapping[str, tuple[bytes, Hashable]]:  # noqa: ARG002
         """Read the files that are there; `timeout` has no use, since nobody is asked."""
-        found = {key: self._read(key) for key in keys}
+        found = {key: self._content(key) for key in keys}
         return {key: (content, content) for key, content in found.items() if content is not None}
 
     def compare_and_set(
-        self, key: str, value: bytes, version: Hashable, *, expire: float | None = None, timeout: float
+        self,
+        key: str,
+        value: bytes,
+        version: Hashable | None,
+        *,
+        expire: float | None = None,  # noqa: ARG002
+        timeout: float,
     ) -> bytes | None:
         """Replace a file whose content is still `version`; `expire` has no use, since files stay."""
         with self._one_writer(timeout):
-            if self._read(key) != version:
+            if self._content(key) != version:
                 return None
             new = self._folder / "new"
             new.write_bytes(value)
             new.replace(self._folder / key)
             return value
 
-    def _read(self, key: str) -> bytes | None:
+    def _content(self, key: str) -> bytes | None:
         try:
             return (self._folder / key).read_bytes()
         except FileNotFoundError:

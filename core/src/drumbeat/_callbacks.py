@@ -42,6 +42,10 @@ class LostCallbacks:
 
         self._dispatcher.call(tell)
 
+    def pending(self, election: str) -> bool:
+        """Return whether an `on_lost` of the election is running or queued."""
+        return bool(_pending.get((*self._store, election)))
+
     def wait(self, election: str, *, deadline: float, waiter: str) -> None:
         """Return once no `on_lost` of the election is running or queued, or at `deadline` with a warning."""
         if self._dispatcher.is_current_thread():

@@ -17,12 +17,70 @@ from drumbeat.hookspecs import CandidacySubject, LeaderRecord, LeaderSubject, Va
 if TYPE_CHECKING:
     from drumbeat._incarnation import Incarnation
     from drumbeat._keeper import Keeper
-    from drumbeat.hookspecs import Candidacy, Waiting
+    from drumbeat.hookspecs import Waiting
 
 OnLost = Callable[[Term], None]
 
 #: Seconds after a holder's last moment at which a candidate looks again, so as not to come too early.
 AFTER_LAPSE = 0.001
+
+
+class Attempt:
+    """One attempt of one incarnation to win a seat: asks without waiting, and leaves nothing behind unless it won."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        incarnation: Incarnation,
+        election: str,
+        *,
+        name: str,
+        value: bytes,
+        on_lost: OnLost | None,
+    ) -> None:
+        self._keeper = keeper
+        self._incarnation = incarnation
+        self._name = name
+        self._value = value
+        self._on_lost = on_lost
+        self._candidacy = incarnation.new_candidacy(election)
+        keeper.emit("campaigning", subject=election)
+
+    @property
+    def subject(self) -> CandidacySubject:
+        """What to watch while the attempt waits."""
+        return CandidacySubject(self._candidacy.election, self._candidacy.attempt)
+
+    def ask(self) -> Won | Waiting:
+        """Try once; raise Unavailable or SessionLost. Asking again is harmless."""
+        return self._keeper.backend.campaign(
+            self._incarnation.lease,
+            self._candidacy.election,
+            attempt=self._candidacy.attempt,
+            value=self._value,
+            timeout=self._incarnation.timing.request_timeout,
+        )
+
+    def take(self, won: Won) -> Term | None:
+        """Return the term that was won, or None if the incarnation has ended meanwhile."""
+        term = Term(self._keeper, self._incarnation, won.seat, name=self._name, on_lost=self._on_lost)
+        if not self._incarnation.add_term(self._candidacy, won.seat, term):
+            return None
+        self._keeper.emit("won", subject=self._candidacy.election, token=term.token)
+        return term
+
+    def abandon(self) -> None:
+        """Withdraw; if the server does not answer, what it knows of the attempt goes at the next heartbeat."""
+        self._incarnation.end_candidacy(self._candidacy)
+        if not self._incarnation.alive():
+            return
+        with suppress(DrumbeatError):
+            self._keeper.backend.withdraw(
+                self._incarnation.lease,
+                self._candidacy.election,
+                attempt=self._candidacy.attempt,
+                timeout=self._incarnation.timing.request_timeout,
+            )
 
 
 class Campaign:
@@ -65,29 +123,36 @@ class Campaign:
         self._subscription.wake()
 
     def _run_in(self, incarnation: Incarnation) -> Term | None:
-        candidacy = incarnation.new_candidacy(self._election)
-        self._keeper.emit("campaigning", subject=self._election)
+        attempt = Attempt(
+            self._keeper,
+            incarnation,
+            self._election,
+            name=self._name,
+            value=self._value,
+            on_lost=self._on_lost,
+        )
         term = None
         try:
-            term = self._try_until_won(incarnation, candidacy)
+            term = self._try_until_won(incarnation, attempt)
         except SessionLost as error:
             self._keeper.lose(incarnation, str(error))
         finally:
             if term is None:
-                self._abandon(incarnation, candidacy)
+                attempt.abandon()
         return term
 
-    def _try_until_won(self, incarnation: Incarnation, candidacy: Candidacy) -> Term | None:
+    def _try_until_won(self, incarnation: Incarnation, attempt: Attempt) -> Term | None:
         while incarnation.alive():
             retry_after: float | None = None
             try:
-                answer = self._try_once(incarnation, candidacy)
+                answer = attempt.ask()
             except Unavailable:
                 retry_after = incarnation.timing.ttl / 20
             else:
                 if isinstance(answer, Won):
-                    return self._win(incarnation, candidacy, answer)
-                if self._follow(incarnation, candidacy):
+                    return self._win(incarnation, attempt, answer)
+                self._give_up_in_time()
+                if self._follow(incarnation, attempt):
                     continue
                 if answer.retry_after is not None:
                     retry_after = answer.retry_after + AFTER_LAPSE
@@ -96,18 +161,9 @@ class Campaign:
             self._keeper.check()
         return None
 
-    def _try_once(self, incarnation: Incarnation, candidacy: Candidacy) -> Won | Waiting:
-        return self._keeper.backend.campaign(
-            incarnation.lease,
-            self._election,
-            attempt=candidacy.attempt,
-            value=self._value,
-            timeout=incarnation.timing.request_timeout,
-        )
-
-    def _follow(self, incarnation: Incarnation, candidacy: Candidacy) -> bool:
+    def _follow(self, incarnation: Incarnation, attempt: Attempt) -> bool:
         try:
-            return self._subscription.follow(incarnation, CandidacySubject(self._election, candidacy.attempt))
+            return self._subscription.follow(incarnation, attempt.subject)
         except Unavailable:
             return False
 
@@ -117,29 +173,13 @@ class Campaign:
         if self._deadline is not None and self._keeper.clock.now() >= self._deadline:
             raise Timeout(f"{self._name!r} was not won within {self._timeout:g} s; the attempt was withdrawn")
 
-    def _win(self, incarnation: Incarnation, candidacy: Candidacy, won: Won) -> Term | None:
+    def _win(self, incarnation: Incarnation, attempt: Attempt, won: Won) -> Term | None:
         deadline = self._keeper.clock.now() + incarnation.timing.ttl
         who = self._keeper.settings.member_id
         self._keeper.lost_callbacks.wait(self._election, deadline=deadline, waiter=who)
         if self._withdrawn:
             raise CampaignWithdrawn(f"the campaign for {self._name!r} was withdrawn")
-        term = Term(self._keeper, incarnation, won.seat, name=self._name, on_lost=self._on_lost)
-        if not incarnation.add_term(candidacy, won.seat, term):
-            return None
-        self._keeper.emit("won", subject=self._election, token=term.token)
-        return term
-
-    def _abandon(self, incarnation: Incarnation, candidacy: Candidacy) -> None:
-        incarnation.end_candidacy(candidacy)
-        if not incarnation.alive():
-            return
-        with suppress(DrumbeatError):
-            self._keeper.backend.withdraw(
-                incarnation.lease,
-                candidacy.election,
-                attempt=candidacy.attempt,
-                timeout=incarnation.timing.request_timeout,
-            )
+        return attempt.take(won)
 
 
 @final

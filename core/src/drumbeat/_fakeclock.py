@@ -123,6 +123,22 @@ class FakeClock:
         with self._moving():
             self._settle()
 
+    def suspend(self, seconds: float) -> None:
+        """Move the clock on by `seconds` at one stroke, as a suspended host or a stopped process sees it.
+
+        No thread is woken; the next `advance` wakes those that are late, and `advance(0)` does nothing else.
+
+        >>> from drumbeat.testing import FakeClock, memory_session
+        >>> clock = FakeClock()
+        >>> with memory_session(clock=clock, lease_ttl=10.0) as session:
+        ...     term = session.election("leader").campaign()
+        ...     clock.suspend(60.0)
+        ...     term.held  # asked before any thread could notice
+        False
+        """
+        with self._lock:
+            self._now += seconds
+
     @contextmanager
     def _moving(self) -> Iterator[None]:
         me = threading.current_thread()

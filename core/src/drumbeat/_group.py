@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, TypeVar, final
 
 from drumbeat._names import check_name
 from drumbeat._streams import Stream
@@ -11,10 +11,14 @@ from drumbeat._view import Change, View
 from drumbeat.hookspecs import GroupSubject
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from drumbeat._incarnation import Incarnation
     from drumbeat._keeper import Keeper
+    from drumbeat._partition import OnOutage, OwnShare, WeightOf
+    from drumbeat._shards import OnShard, Shards
+
+T = TypeVar("T")
 
 
 @final
@@ -45,6 +49,7 @@ class Group:
     def __init__(self, keeper: Keeper, name: str) -> None:
         self._keeper = keeper
         self.name = check_name("group", name)
+        self._own_share: OwnShare | None = None
 
     def join(self, metadata: Mapping[str, object] | None = None) -> None:
         """Become a member with `metadata`, a small JSON object; joining again replaces the metadata.
@@ -55,7 +60,7 @@ class Group:
         within one heartbeat.
         """
         value = encode_metadata(metadata, limit=self._keeper.profile.limits.value_bytes)
-        with self._keeper.membership:
+        with self._keeper.changing_membership():
             self._keeper.call(
                 f"join {self.name!r}",
                 lambda incarnation, timeout: self._keeper.join(incarnation, self.name, value, timeout),
@@ -65,7 +70,7 @@ class Group:
     def update(self, metadata: Mapping[str, object]) -> bool:
         """Replace the metadata; return False, and write nothing, if this session is not a member."""
         value = encode_metadata(metadata, limit=self._keeper.profile.limits.value_bytes)
-        with self._keeper.membership:
+        with self._keeper.changing_membership():
             if self.name not in self._keeper.wanted:
                 return False
             updated = self._keeper.call(
@@ -83,7 +88,7 @@ class Group:
 
         Raises Unavailable if the server did not answer: the membership then ends at the next heartbeat.
         """
-        with self._keeper.membership:
+        with self._keeper.changing_membership():
             self._keeper.wanted.pop(self.name, None)
             left = self._keeper.call(f"leave {self.name!r}", self._leave)
         self._keeper.emit("left", subject=self.name)
@@ -119,6 +124,75 @@ class Group:
                 view = changes.next(left).view
                 if predicate(view):
                     return view
+
+    def partition(
+        self,
+        items: Iterable[T],
+        *,
+        key: Callable[[T], str] = str,
+        weight: WeightOf | None = None,
+        on_outage: OnOutage = "raise",
+    ) -> tuple[T, ...]:
+        """Return the items that are this session's own, by the members that are read from the server now.
+
+        All members that see the same view, and pass the same items, get shares that are disjoint and complete: see
+        `Partition`, also for `key` and `weight`. While views differ, two members may have an item, or none: where
+        that must not happen, use `shards`, or a lock. A session that is not in the view (it was LOST and has not
+        rejoined yet) owns nothing.
+
+        Raises Unavailable when the session is LOST or the server does not answer within the request timeout, for
+        nobody knows then what is whose. With `on_outage="keep"` the last view that this Group object has partitioned
+        by goes on counting, although the others may have shared the items out anew; there must have been one.
+        Raises ConfigurationError if this session has not joined the group.
+        """
+        from drumbeat._partition import OwnShare
+
+        if self._own_share is None:
+            self._own_share = OwnShare(self._keeper, self.name)
+        return self._own_share.of(items, key=key, weight=weight, on_outage=on_outage)
+
+    def shards(
+        self,
+        count: int,
+        *,
+        on_gained: OnShard | None = None,
+        drain: OnShard | None = None,
+        on_lost: OnShard | None = None,
+        drain_timeout: float | None = None,
+        grace: float | None = None,
+        weight: WeightOf | None = None,
+    ) -> Shards:
+        """Share the shards 0 to `count - 1` out among the members, each held by one member at a time as a term.
+
+        Every member calls this with the same `count` (1 to 1024). It starts a thread, which takes this session's
+        shards by the same rule as `partition`, and hands over those that belong to another member once it has drained
+        them. Use the result in a `with` block, or close it.
+
+        - `on_gained(number, term)` is called on the dispatcher's thread: start the work on the shard, and return.
+        - `drain(number, term)` is called on a thread of its own before a shard is given up: stop the work, and return.
+          It has `drain_timeout` seconds (the lease TTL); then the shard is released anyway, and a `warning` event
+          says so. It is also released if `drain` raises.
+        - `on_lost(number, term)` is called on the dispatcher's thread when a shard was lost without draining.
+        - `grace` is how long a shard may stand vacant before another member than its owner takes it, in seconds. By
+          default the failover bound: a member that is merely slow gets as long as one that has died.
+        - `weight` is that of `Partition.of`.
+
+        `drain` and `on_lost` are called for those shards only whose `on_gained` was called. Raises ConfigurationError
+        if this session has not joined the group, or for a number that makes no sense; Closed or Forked.
+        """
+        from drumbeat._shards import Shards
+
+        return Shards(
+            self._keeper,
+            self.name,
+            count,
+            on_gained=on_gained,
+            drain=drain,
+            on_lost=on_lost,
+            drain_timeout=drain_timeout,
+            grace=grace,
+            weight=weight,
+        )
 
     def _leave(self, incarnation: Incarnation, timeout: float) -> bool:
         incarnation.end_place(self.name)

@@ -6,7 +6,7 @@ import os
 import random
 import threading
 import weakref
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from drumbeat._callbacks import LostCallbacks
@@ -28,7 +28,7 @@ from drumbeat._timing import Timing
 from drumbeat.hookspecs import Beat, Lease, Seat, SessionRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from drumbeat._facade import Backend
     from drumbeat._settings import Settings
@@ -69,8 +69,9 @@ class Keeper:
         )
         #: The groups to be in, with the stored metadata last asked for.
         self.wanted: dict[str, bytes] = {}
-        #: Held while a membership changes, so that a rejoin and a user's call do not cross.
-        self.membership = threading.Lock()
+        self._membership = threading.Lock()
+        #: What runs before the session is closed, each with the moment by which it must have returned.
+        self.before_close: list[Callable[[float], None]] = []
         self._state_listeners: list[Callable[[State], None]] = []
         self._lock = threading.Lock()
         self._incarnation: Incarnation | None = None
@@ -220,6 +221,8 @@ class Keeper:
 
     def new_signal(self) -> Signal:
         """Return a signal that goes up at every change of the session's state, for as long as it is kept."""
+        if os.getpid() != self._pid:
+            self.check()
         signal = Signal(self.clock)
         with self._lock:
             self._signals.add(signal)
@@ -349,7 +352,7 @@ class Keeper:
 
     def _rejoin(self, incarnation: Incarnation) -> None:
         """Join the wanted groups that the incarnation is not in, one at a time, while no heartbeat is due."""
-        if not incarnation.rejoin_due or not self.membership.acquire(blocking=False):
+        if not incarnation.rejoin_due or not self._membership.acquire(blocking=False):
             return
         try:
             incarnation.rejoin_due = False
@@ -361,7 +364,14 @@ class Keeper:
                     incarnation.rejoin_due = True
                     return
         finally:
-            self.membership.release()
+            self._membership.release()
+
+    @contextmanager
+    def changing_membership(self) -> Iterator[None]:
+        """Keep a user's change of membership and a rejoin from crossing."""
+        self.check()
+        with self._membership:
+            yield
 
     def join(self, incarnation: Incarnation, group: str, value: bytes, timeout: float) -> None:
         """Join one group; if that fails, what was applied of it goes at the next heartbeat."""
@@ -417,7 +427,11 @@ class Keeper:
 
     def close(self, timeout: float) -> None:
         """Release everything and end the session, within `timeout` seconds whatever the server does."""
+        if os.getpid() != self._pid:
+            return
         deadline = self.clock.now() + timeout
+        for prepare in list(self.before_close):
+            prepare(deadline - min(timeout / 2, self._request_timeout()))
         with self._lock:
             if self._ended is not None:
                 return

@@ -217,14 +217,14 @@ class Session:
         self._keeper.on_state(callback)
 
     def wait_for(self, state: State, *, timeout: float | None = None) -> bool:
-        """Wait until the session is in `state`; return whether it is."""
+        """Wait until the session is in `state`; return whether it is. Raises Forked in a forked child."""
+        if self.state is state:
+            return True
         changed = self._keeper.new_signal()
-        clock = self._keeper.clock
-        deadline = None if timeout is None else clock.now() + timeout
-        while self.state is not state:
-            if not changed.take(deadline):
-                return self.state is state
-        return True
+        deadline = None if timeout is None else self._keeper.clock.now() + timeout
+        while self.state is not state and changed.take(deadline):
+            pass
+        return self.state is state
 
     def close(self, timeout: float = 5.0) -> None:
         """Release memberships, candidacies and terms at once, and end the session.

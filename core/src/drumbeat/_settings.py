@@ -142,7 +142,7 @@ def _default_url() -> str:
         f"no URL was given and DRUMBEAT_URL is not set: coordinating processes of this host only, through "
         f"{_local_file()}. Give a URL to coordinate several hosts, or {DEFAULT_URL!r} to say that this is meant",
         DrumbeatWarning,
-        stacklevel=5,
+        stacklevel=4,
     )
     return DEFAULT_URL
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
 
-from drumbeat._clock import Signal
+from drumbeat._clock import Signal, SystemClock
 from drumbeat._errors import Closed, DrumbeatError, SessionLost, Timeout, Unavailable
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 #: Seconds between two reads that hints cause: the first hint counts at once, a storm of them is one read.
 COALESCE: Final = 0.02
+#: It spares servers, so it counts real time also where a test moves the clock.
+REAL_TIME: Final = SystemClock()
 
 
 class Subscription:
@@ -28,7 +30,7 @@ class Subscription:
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
         self._signal = keeper.new_signal()
-        self._never = Signal(keeper.clock)
+        self._pause = Signal(REAL_TIME)
         self._incarnation: Incarnation | None = None
         self._subject: Subject | None = None
         self._cancel: Cancel | None = None
@@ -54,16 +56,16 @@ class Subscription:
         pause = self._keeper.profile.limits.poll_interval
         until = now + (pause if at_most is None else min(pause, at_most))
         if self._signal.take(until if deadline is None else min(until, deadline)):
-            self._never.wait_until(self._last_hint + COALESCE)
-            self._last_hint = self._keeper.clock.now()
+            self._pause.wait_until(self._last_hint + COALESCE)
+            self._last_hint = REAL_TIME.now()
 
     def wake(self) -> None:
         """End a wait in another thread."""
         self._signal.set()
 
     def cancel(self) -> None:
-        """End the watch."""
-        if self._cancel is not None:
+        """End the watch; that of an incarnation that is over has ended with it."""
+        if self._cancel is not None and self._incarnation is not None and self._incarnation.alive():
             self._cancel()
         self._cancel = self._incarnation = self._subject = None
 

@@ -89,11 +89,7 @@ class Term:
         `held` is False before anything is sent. Raises Unavailable if the server did not answer: the seat is then
         freed by the next heartbeat, or at the end of the lease.
         """
-        if self._incarnation.remove_term(self._seat) is None:
-            return False
-        was_held = self._incarnation.alive()
-        self._finish("resigned")
-        return self._keeper.resign(self._incarnation, self._seat) and was_held
+        return self._let_go() and self._keeper.resign(self._incarnation, self._seat)
 
     def proclaim(self, value: object) -> None:
         """Replace the value that `Election.leader()` gives with the term.
@@ -124,6 +120,13 @@ class Term:
 
     def _reason(self) -> str:
         return self._over or self._incarnation.over or "its deadline passed"
+
+    def _let_go(self) -> bool:
+        """Stop holding the seat here alone: the server frees it at the next heartbeat, which no longer lists it."""
+        if not self._incarnation.alive() or self._incarnation.remove_term(self._seat) is None:
+            return False
+        self._finish("resigned")
+        return True
 
     def _finish(self, reason: str) -> None:
         self._over = reason

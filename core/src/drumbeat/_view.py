@@ -20,7 +20,7 @@ class Member:
 
     member_id: str
     incarnation: str
-    metadata: Mapping[str, JSON] = field(default_factory=dict)
+    metadata: Mapping[str, JSON] = field(default_factory=dict, hash=False)
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -102,7 +102,7 @@ class Leader:
     incarnation: str
     token: int
     #: What the holder gave to `campaign(value)` or `proclaim(value)`.
-    value: JSON
+    value: JSON = field(hash=False)
 
     @classmethod
     def from_record(cls, name: str, record: LeaderRecord) -> Leader:

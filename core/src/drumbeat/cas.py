@@ -21,36 +21,41 @@ from __future__ import annotations
 
 import os
 import threading
-import uuid
-from contextlib import suppress
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
-from drumbeat._cas.base import CasBase, Own, garbage_after, what_became_of
-from drumbeat._cas.call import Call, Snapshot
-from drumbeat._cas.groups import Groups
-from drumbeat._cas.records import Birth, Owner, Session, State
-from drumbeat._cas.seats import Seats
-from drumbeat._errors import BadData, ConfigurationError, Conflict, SessionLost, Unavailable
+from drumbeat._cas.sessions import Sessions
 from drumbeat.hookspecs import (
     BackendProfile,
     Beat,
     Bound,
     Capability,
+    GroupRecord,
     Holdings,
+    Joined,
+    LeaderRecord,
     Lease,
-    Membership,
+    Left,
+    Limits,
+    Proclaimed,
     Reaped,
     ReapTicket,
+    Resigned,
     Seat,
     SessionClosed,
     SessionRequest,
+    Updated,
+    Vacant,
+    Waiting,
+    Withdrawn,
+    Won,
     hookimpl,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
 
     from drumbeat.hookspecs import BackendConfig
 
@@ -61,7 +66,7 @@ CAPABILITIES: Final = frozenset(
 )
 
 
-class CompareAndSetBackend(Seats, Groups, CasBase):
+class CompareAndSetBackend(ABC):
     """The base of a backend over a store that has `read_many` and `compare_and_set`.
 
     A subclass must define these two, may define `swap_and_read`, `delete` and `loss_mark`, and sets `server`,
@@ -69,18 +74,93 @@ class CompareAndSetBackend(Seats, Groups, CasBase):
     from several threads at once, each with the seconds that it has; they raise Unavailable, never an error of a
     client library. Keys are ASCII without spaces, of at most 200 characters; values are ASCII without line breaks.
 
-    It brings reaping and tokens that outlive the store's data (as long as the wall clocks of the sessions do not
-    step back). It does not push and keeps no queue of candidates.
+    It brings reaping, and tokens that rise even over a loss of all data, as long as no wall clock is behind the one
+    that minted the last. It does not push changes and keeps no queue of candidates.
     """
+
+    spec_version: ClassVar[int] = 1
+    options: ClassVar[Mapping[str, str]] = {}
+
+    #: The server with its version, for people and reports.
+    server: str = "a store with compare-and-set"
+    #: What the store imposes. `value_bytes` must leave room for base64 and some 300 bytes around a value; a roster
+    #: takes some 150 bytes for each member of a group.
+    limits: Limits = Limits(min_ttl=0.5, max_ttl=3600.0, value_bytes=65_536, poll_interval=0.05)
+    #: What the store can do beyond what this class brings.
+    extra_capabilities: frozenset[Capability] = frozenset()
+    #: The longest TTL in seconds that sessions may have where an empty store makes them wait; the same for
+    #: everybody who uses a store, at all times: after a loss of all data it is how long the losers may live.
+    longest_ttl: float = 60.0
+
+    def __init__(self, config: BackendConfig) -> None:
+        # A mangled name, so that no subclass can hide it by accident.
+        self.__hooks = Sessions(self, config)
+
+    # What a subclass provides -------------------------------------------------------------------------------
+
+    @abstractmethod
+    def read_many(self, keys: Sequence[str], timeout: float) -> Mapping[str, tuple[bytes, Hashable]]:
+        """Return value and version of each key that the store has, read now; the others are left out.
+
+        A version is anything hashable that differs between any two values that a key has had; the value itself
+        will do. The keys need not be read at one moment. Raises Unavailable.
+        """
+
+    @abstractmethod
+    def compare_and_set(
+        self,
+        key: str,
+        value: bytes,
+        version: Hashable | None,
+        *,
+        expire: float | None = None,
+        timeout: float,
+    ) -> Hashable | None:
+        """Store `value` and return its version, or return None if the key does not have `version` any more.
+
+        With version None the key must be absent. After `expire` seconds without another write nobody needs the
+        key, and the store may drop it; without `expire` it must stay. Raises Unavailable; its outcome is
+        "not_applied" only if the write can never be applied, not even later.
+        """
+
+    def delete(self, key: str, version: Hashable, timeout: float) -> bool:
+        """Remove a key that has `version`; return whether it was removed. By default an empty value is stored."""
+        return self.compare_and_set(key, b"", version, expire=1.0, timeout=timeout) is not None
+
+    def swap_and_read(
+        self,
+        key: str,
+        value: bytes,
+        version: Hashable | None,
+        keys: Sequence[str],
+        *,
+        expire: float | None = None,
+        timeout: float,
+    ) -> tuple[Hashable | None, Mapping[str, tuple[bytes, Hashable]]]:
+        """Do `compare_and_set`, then `read_many` whether or not it stored the value: the heartbeat.
+
+        A store that can send both at once should, so that a heartbeat is one round trip; by default it is two.
+        """
+        new = self.compare_and_set(key, value, version, expire=expire, timeout=timeout)
+        return new, self.read_many(keys, timeout)
+
+    def loss_mark(self, timeout: float) -> str | None:  # noqa: ARG002 - for those who ask a server
+        """Return a text that stays the same for as long as the store has certainly lost no key.
+
+        For example the server's start time and its count of evictions. None, the default, says that the store
+        cannot tell; a volatile store then makes each new election wait for `longest_ttl`, once.
+        """
+        return None
+
+    # The hooks ----------------------------------------------------------------------------------------------
 
     @hookimpl
     def describe_backend(self) -> BackendProfile:
         """Return what the store and this class claim together, without asking a server."""
-        longest = self.limits.max_ttl if self._trusting else min(self.limits.max_ttl, self.longest_ttl)
         return BackendProfile(
             server=self.server,
             capabilities=CAPABILITIES | self.extra_capabilities,
-            limits=replace(self.limits, max_ttl=longest),
+            limits=replace(self.limits, max_ttl=self.__hooks.max_ttl),
             # A waiting candidate looks every poll_interval, so it has seen the dead leader's last counter one look
             # after it was written; 1.001 TTL later its next look marks it dead and wins. Each look is a request
             # or two, for which there are 5 % and a second.
@@ -93,152 +173,78 @@ class CompareAndSetBackend(Seats, Groups, CasBase):
 
     @hookimpl
     def open_session(self, request: SessionRequest, timeout: float) -> Lease:
-        """Take the member id's record: in two round trips, or more in a new store or after a race."""
-        call = Call(timeout)
-        self._check_ttl(request.ttl, longest=self.limits.max_ttl)
-        key = self._keys.session(request.member_id)
-        while True:
-            found = self._read(call, (self._keys.birth, key))
-            birth = found.get(self._keys.birth, Birth) or self._create_birth(call, request.ttl, found)
-            if birth is not None:
-                self._check_ttl(request.ttl, longest=birth.longest_ttl)
-                self._observe_birth(birth, self._clock.now())
-                record = self._succeed(request, found)
-                version = self._write_session(call, request.member_id, record, found.version(key))
-                if version is not None:
-                    owner = Owner(request.member_id, request.incarnation, request.ttl)
-                    self._own[request.incarnation] = Own(owner, birth.epoch, (record, version))
-                    return Lease(request.incarnation, request.member_id, request.ttl)
-            call.lost_race()
+        """Take the member id's record."""
+        return self.__hooks.open_session(request, timeout)
 
     @hookimpl
     def heartbeat(self, lease: Lease, holdings: Holdings, timeout: float) -> Beat:
-        """Raise the counter and read all that matters to the session; more only if something is to be removed."""
-        call = Call(timeout)
-        others = {owner for owner in self._groups.owners() | self._elections.owners() if owner != Owner.of(lease)}
-        keys = (*self._keys_of_interest(lease, holdings), *(self._keys.session(other.member_id) for other in others))
-        found = self._raise_counter(call, lease, keys)
-        lost: list[Seat | Membership] = [*self._lost_seats(lease, holdings, found)]
-        lost += self._lost_places(lease, holdings, found)
-        # The heartbeat has succeeded; what cannot be tidied up now is tidied up at the next one.
-        with suppress(Unavailable, BadData):
-            self._vacate_abandoned(call, lease, holdings)
-        with suppress(Unavailable, BadData):
-            self._strike_abandoned(call, lease, holdings)
-        with suppress(Unavailable):
-            self._observe_others(call, others, found)
-            self._look_at_rosters(call, holdings, found)
-        return Beat(lease, tuple(lost))
+        """Raise the session's counter, and read all that matters to it, in one `swap_and_read`."""
+        return self.__hooks.heartbeat(lease, holdings, timeout)
 
     @hookimpl
     def close_session(self, lease: Lease, timeout: float) -> SessionClosed:
         """Write that the session is closed, which frees all that it holds at once."""
-        return SessionClosed(self._end(Call(timeout), lease.member_id, lease.incarnation, state="closed"))
+        return self.__hooks.close_session(lease, timeout)
 
     @hookimpl
     def drop_session(self, lease: Lease, forked: bool) -> SessionClosed:  # noqa: ARG002 - nothing is shared here
-        """Forget the session; a subclass whose client renews or shares something overrides this."""
-        return SessionClosed(self._own.pop(lease.incarnation, None) is not None)
+        """Forget the session; a subclass with connections marks its own version with `hookimpl`, and calls this."""
+        return self.__hooks.drop_session(lease)
 
     @hookimpl
     def reap_session(self, ticket: ReapTicket, timeout: float) -> Reaped:
         """Mark exactly this incarnation dead."""
-        return Reaped(self._end(Call(timeout), ticket.member_id, ticket.incarnation, state="dead"))
+        return self.__hooks.reap_session(ticket, timeout)
 
-    # Opening and ending -------------------------------------------------------------------------------------
+    @hookimpl
+    def join_group(self, lease: Lease, group: str, attempt: int, value: bytes, timeout: float) -> Joined:
+        """Store the value, and enter the roster of the group."""
+        return self.__hooks.join_group(lease, group, attempt, value=value, timeout=timeout)
 
-    def _check_ttl(self, ttl: float, *, longest: float) -> None:
-        shortest = self.limits.min_ttl
-        if not shortest <= ttl <= longest:
-            raise ConfigurationError(
-                f"a TTL of {ttl:g} s is outside what the namespace {self._keys.namespace!r} of this store allows: "
-                f"{shortest:g} to {longest:g} s"
-            )
+    @hookimpl
+    def update_member(self, lease: Lease, group: str, value: bytes, timeout: float) -> Updated:
+        """Replace the value of a member."""
+        return self.__hooks.update_member(lease, group, value=value, timeout=timeout)
 
-    def _create_birth(self, call: Call, ttl: float, found: Snapshot) -> Birth | None:
-        """Return the birth record that this call created, or None after a lost race."""
-        if not self._trusting:
-            self._check_ttl(ttl, longest=self.longest_ttl)
-        birth = Birth(
-            epoch=uuid.uuid4().hex,
-            longest_ttl=max(self.longest_ttl, ttl),
-            born=self._wall_micros(),
-            settled=self._trusting,
-            loss_mark=self._loss_mark(call),
-        )
-        written = self._write(call, self._keys.birth, birth, found.version(self._keys.birth))
-        return None if written is None else birth
+    @hookimpl
+    def leave_group(self, lease: Lease, group: str, timeout: float) -> Left:
+        """Strike the session off the roster."""
+        return self.__hooks.leave_group(lease, group, timeout)
 
-    def _succeed(self, request: SessionRequest, found: Snapshot) -> Session:
-        """Return the record for a new session, or raise Conflict if the member id's old one may still live."""
-        key = self._keys.session(request.member_id)
-        old = found.get(key, Session)
-        if old is None:
-            return Session(incarnation=request.incarnation, ttl=request.ttl, previous=request.supersedes)
-        if old.incarnation == request.incarnation:
-            return replace(old, state="alive", beat=old.beat + 1)
-        if old.state == "alive" and old.incarnation != request.supersedes and not request.replace:
-            left = self._observations.time_left((key, old.incarnation), old.beat, needed=old.ttl, read_at=found.read_at)
-            if left > 0:
-                raise Conflict(request.member_id, incarnation=old.incarnation, retry_after=left)
-        return Session(incarnation=request.incarnation, ttl=request.ttl, previous=old.incarnation)
+    @hookimpl
+    def read_group(self, group: str, timeout: float) -> GroupRecord:
+        """Return the members in two round trips, however many they are."""
+        return self.__hooks.read_group(group, timeout)
 
-    def _end(self, call: Call, member_id: str, incarnation: str, *, state: State) -> bool:
-        key = self._keys.session(member_id)
-        while True:
-            found = self._read(call, (key,))
-            record = found.get(key, Session)
-            if record is None or not record.is_live(incarnation):
-                return False
-            ended = replace(record, state=state)
-            if self._write_session(call, member_id, ended, found.version(key)) is not None:
-                return True
-            call.lost_race()
+    @hookimpl
+    def list_groups(self, timeout: float) -> tuple[str, ...]:
+        """Return the groups in which somebody lives, in three round trips."""
+        return self.__hooks.list_groups(timeout)
 
-    # Heartbeats ---------------------------------------------------------------------------------------------
+    @hookimpl
+    def campaign(self, lease: Lease, election: str, attempt: int, value: bytes, timeout: float) -> Won | Waiting:
+        """Take the seat if nobody living has it."""
+        return self.__hooks.campaign(lease, election, attempt, value=value, timeout=timeout)
 
-    def _keys_of_interest(self, lease: Lease, holdings: Holdings) -> Iterator[str]:
-        yield from (self._keys.birth, self._keys.session(lease.member_id), self._keys.groups)
-        yield from (self._keys.seat(seat.election) for seat in holdings.seats)
-        for place in holdings.memberships:
-            yield self._keys.value(place.group, lease.member_id)
-            yield self._keys.roster(place.group)
-        yield from (self._keys.roster(group) for group in self._groups.names())
+    @hookimpl
+    def withdraw(self, lease: Lease, election: str, attempt: int, timeout: float) -> Withdrawn:
+        """Vacate the seat if the attempt has it, and see to it that no write of the attempt is applied later."""
+        return self.__hooks.withdraw(lease, election, attempt, timeout)
 
-    def _raise_counter(self, call: Call, lease: Lease, keys: Sequence[str]) -> Snapshot:
-        """Renew the lease and read `keys`; raise SessionLost if the store does not know the session any more."""
-        own = self._mine(lease)
-        key = self._keys.session(lease.member_id)
-        wanted = tuple(dict.fromkeys(keys))
-        while True:
-            old, version = own.known
-            record = replace(old, beat=old.beat + 1)
-            with call.requesting(writes=True) as timeout:
-                new, values = self.swap_and_read(
-                    key, record.encode(), version, wanted, expire=garbage_after(lease.ttl), timeout=timeout
-                )
-            found = Snapshot(values, self._clock.now(), frozenset(wanted))
-            if new is not None:
-                own.known = (record, new)
-                self._require_epoch(own, found)
-                return found
-            own.known = self._recover(lease, found)
-            call.lost_race()
+    @hookimpl
+    def resign(self, lease: Lease, seat: Seat, timeout: float) -> Resigned:
+        """Vacate the seat if it is still this term's."""
+        return self.__hooks.resign(lease, seat, timeout)
 
-    def _recover(self, lease: Lease, found: Snapshot) -> tuple[Session, Hashable]:
-        """Return the own record as a heartbeat left it whose answer was lost."""
-        key = self._keys.session(lease.member_id)
-        record, version = found.get(key, Session), found.version(key)
-        if record is None or version is None or not record.is_live(lease.incarnation):
-            raise SessionLost(what_became_of(lease, record))
-        return record, version
+    @hookimpl
+    def proclaim(self, lease: Lease, seat: Seat, value: bytes, timeout: float) -> Proclaimed:
+        """Replace the seat's value if it is still this term's."""
+        return self.__hooks.proclaim(lease, seat, value=value, timeout=timeout)
 
-    def _observe_others(self, call: Call, others: Collection[Owner], found: Snapshot) -> None:
-        """Look at the sessions behind all groups and seats of interest, so that silence is noticed in time."""
-        for other in others:
-            with suppress(BadData):
-                self._until_gone(call, other, found)
-        self._observations.forget_older_than(garbage_after(self.longest_ttl))
+    @hookimpl
+    def read_leader(self, election: str, timeout: float) -> LeaderRecord | Vacant:
+        """Return the holder, unless its session is gone."""
+        return self.__hooks.read_leader(election, timeout)
 
 
 @dataclass(slots=True)

@@ -25,17 +25,14 @@ import json
 import math
 import os
 from collections import defaultdict
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from errno import ENOSPC
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn, cast
+from typing import Final, Literal, NoReturn, cast
 
 from drumbeat._errors import BadData, ConfigurationError
 from drumbeat._plugins import nearest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = [
     "Ended",
@@ -118,6 +115,11 @@ class TermRecord:
         """For how long the seat was held."""
         return max(0.0, self.until - self.since)
 
+    @property
+    def usable(self) -> bool:
+        """Whether anybody could act in it: it was not over before its win was known."""
+        return self.until >= self.since
+
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
@@ -174,7 +176,7 @@ def terms(records: Iterable[Record]) -> list[TermRecord]:
     """Return who held what, from when to when, with which token; in the order of the wins.
 
     A term is held from its win until the first of these: it was resigned or lost; the last deadline that is known of
-    its session; a line `killed` (see `note`) of its member at or after the win.
+    its session; the killing of its process (see `note`).
     """
     index = _Index(records)
     found = [index.term(won) for won in index.wins]
@@ -197,14 +199,15 @@ def find_overlaps(records: Iterable[Record]) -> list[Overlap]:
 def find_token_faults(records: Iterable[Record]) -> list[TokenFault]:
     """Return each term whose token is not greater than that of every earlier term of its seat.
 
-    It is told beside the earlier term with the greatest token. A term that was over before its win was known is not
-    counted: nobody could use its token.
+    It is told beside the earlier term with the greatest token. Terms that are not `usable` do not count: nobody
+    could send their tokens.
     """
     faults: list[TokenFault] = []
     for held in _by_seat(terms(records)):
-        usable = [term for term in held if term.until >= term.since]
         greatest: TermRecord | None = None
-        for term in usable:
+        for term in held:
+            if not term.usable:
+                continue
             if greatest is not None and term.token <= greatest.token:
                 faults.append(TokenFault(greatest, term))
             else:
@@ -216,11 +219,11 @@ def longest_vacancy(records: Iterable[Record], election: str) -> Vacancy | None:
     """Return the longest time in which nobody held a seat after its first term, or None if there was none.
 
     `election` is the subject of the records, for example `"election/central-agents"`. The time after the last term
-    counts, until the last record of its namespace. Raises ConfigurationError if the history has no term of it, or
-    has it in several namespaces.
+    counts, until the last record of its namespace; terms that are not `usable` do not. Raises ConfigurationError if
+    the history has no term of it, or has it in several namespaces.
     """
     known = list(records)
-    held = _seat(terms(known), election)
+    held = _seat([term for term in terms(known) if term.usable], election)
     last = max(record.at for record in known if record.namespace == held[0].namespace)
     gaps: list[Vacancy] = []
     free_from = held[0].until
@@ -238,16 +241,17 @@ def note(
     kind: str,
     member_id: str,
     at: float,
-    incarnation: str = "",
+    pid: int | None = None,
+    incarnation: str | None = None,
     reason: str | None = None,
 ) -> None:
     """Add what a session cannot tell about itself: above all, `kind="killed"` when a test kills its process.
 
     `at` is `drumbeat.SystemClock().now()`, read just before the signal is sent: the successor of a killed process may
-    win before the one that killed it runs again. Without `incarnation` every term that the member had won by then
-    has ended. Raises OSError if the line cannot be written.
+    win before the one that killed it runs again. With `pid` or `incarnation`, just the terms of that process or
+    session end; without, all that the member had won by then. Raises OSError if the line cannot be written.
     """
-    line = {"kind": kind, "at": at, "member_id": member_id, "incarnation": incarnation or None, "reason": reason}
+    line = {"kind": kind, "at": at, "member_id": member_id, "incarnation": incarnation, "pid": pid, "reason": reason}
     append_line(path, line)
 
 
@@ -260,11 +264,16 @@ def append_line(path: StrPath, line: Mapping[str, object]) -> None:
     and `read_history` names the one that was cut.) Raises OSError if the line could not be written as a whole.
     """
     text = json.dumps({name: value for name, value in line.items() if value is not None}, separators=(",", ":"))
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    file = open_for_lines(path)
     try:
         _write_line(file, text.encode())
     finally:
         os.close(file)
+
+
+def open_for_lines(path: StrPath) -> int:
+    """Return a descriptor of the file for appending, made if it is missing; raise OSError if that cannot be done."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
 
 
 def _write_line(file: int, text: bytes) -> None:
@@ -293,7 +302,7 @@ class _Index:
         session = (won.namespace, won.incarnation)
         if session in self._deadlines:
             known.append((self._deadlines[session], "deadline"))
-        known += [(kill.at, "killed") for kill in self._kills if _killed(kill, won)]
+        known += [(kill.at, "killed") for kill in self._kills if _ends_with(kill, won)]
         until, ended = min(known, default=(math.inf, "open"))
         return TermRecord(
             namespace=won.namespace,
@@ -322,8 +331,13 @@ def _seat_key(record: Record) -> tuple[object, ...]:
     return record.namespace, record.incarnation, record.subject, record.token
 
 
-def _killed(kill: Record, won: Record) -> bool:
-    return kill.member_id == won.member_id and kill.incarnation in {"", won.incarnation} and kill.at >= won.at
+def _ends_with(kill: Record, won: Record) -> bool:
+    """Return whether a killing ended the term of a win."""
+    if kill.member_id != won.member_id:
+        return False
+    if kill.incarnation or kill.pid is not None:
+        return kill.incarnation in {"", won.incarnation} and kill.pid in {None, won.pid}
+    return kill.at >= won.at
 
 
 def _by_seat(held: Iterable[TermRecord]) -> list[list[TermRecord]]:
@@ -346,37 +360,56 @@ def _seat(held: list[TermRecord], election: str) -> list[TermRecord]:
 
 # Reading ----------------------------------------------------------------------------------------------------
 
-_ALLOWED: Mapping[str, tuple[type, ...]] = {
+_NUMBER = (int, float)
+_KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "kind": (str,),
-    "at": (int, float),
+    "at": _NUMBER,
     "member_id": (str,),
     "namespace": (str,),
     "incarnation": (str,),
     "subject": (str,),
     "token": (int,),
-    "deadline": (int, float),
-    "seconds": (int, float),
+    "deadline": _NUMBER,
+    "seconds": _NUMBER,
     "members": (list,),
     "reason": (str,),
     "pid": (int,),
-    "wall": (int, float),
+    "wall": _NUMBER,
 }
-_ALWAYS = ("kind", "at", "member_id")
-_OF_TERMS = ("namespace", "incarnation", "subject", "token")
+_ALWAYS: Final = ("kind", "at", "member_id")
+_OF_A_TERM: Final = ("namespace", "incarnation", "subject", "token")
 
 
 def _parse(line: bytes, *, where: str) -> Record:
     try:
-        found = json.loads(line)
+        found = json.loads(line, parse_constant=_refuse_constant)
     except ValueError:
-        _refuse(where, "is not a whole JSON document")
+        raise BadData(where, "is not a whole line of JSON") from None
     if not isinstance(found, dict):
-        _refuse(where, "is not a JSON object")
-    for name, kinds in _ALLOWED.items():
-        if name in found and (not isinstance(found[name], kinds) or isinstance(found[name], bool)):
-            _refuse(where, f"has {found[name]!r} for {name}")
-    needed = _ALWAYS + (_OF_TERMS if found.get("kind") in {"won", "resigned", "term_lost"} else ())
-    missing = [name for name in needed if name not in found]
+        raise BadData(where, f"is a JSON {type(found).__name__}, not an object")
+    known = {name: value for name, value in found.items() if name in _KINDS}
+    for name, value in known.items():
+        if not isinstance(value, _KINDS[name]) or isinstance(value, bool):
+            raise BadData(where, f"has {name} = {value!r}")
+    needed = (*_ALWAYS, *(_OF_A_TERM if found.get("kind") in {"won", "resigned", "term_lost"} else ()))
+    missing = [name for name in needed if name not in known]
     if missing:
-        _refuse(where, f"has no {', '.join(missing)}")
-    ...
+        raise BadData(where, f"is no record of a history: it has no {', '.join(missing)}")
+    if "members" in known:
+        known["members"] = _members(known["members"], where=where)
+    return Record(**known)
+
+
+def _members(pairs: list[object], *, where: str) -> tuple[tuple[str, str], ...]:
+    members: list[tuple[str, str]] = []
+    for pair in pairs:
+        match pair:
+            case [str(member_id), str(incarnation)]:
+                members.append((member_id, incarnation))
+            case _:
+                raise BadData(where, f"has {pair!r} among its members, which must be an id and an incarnation")
+    return tuple(members)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)

@@ -1,20 +1,20 @@
-"""What every hook of a CompareAndSetBackend stands on: the store's few operations, and who is alive."""
+"""What every hook of a CompareAndSetBackend stands on: requests to the store, and who is alive."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from drumbeat._cas.call import Call, Snapshot
 from drumbeat._cas.observations import Interests, Observations
 from drumbeat._cas.records import Birth, Keys, Owner, Record, Session
 from drumbeat._errors import SessionLost
-from drumbeat.hookspecs import Capability, Lease, Limits
+from drumbeat.hookspecs import Capability, Lease
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Hashable, Iterable, Mapping
 
+    from drumbeat.cas import CompareAndSetBackend
     from drumbeat.hookspecs import BackendConfig
 
 
@@ -32,86 +32,25 @@ class Own:
     joins: dict[tuple[str, int], Hashable | None] = field(default_factory=dict)
 
 
-class CasBase(ABC):
-    """The store as a subclass provides it, and the rules by which a session counts as dead."""
+class Base:
+    """The requests to a store, and the rules by which a session counts as dead."""
 
-    spec_version: ClassVar[int] = 1
-    options: ClassVar[Mapping[str, str]] = {}
-
-    #: The server with its version, for people and reports.
-    server: str = "a store with compare-and-set"
-    #: What the store imposes. `value_bytes` must leave room for base64 and some 300 bytes around a value; a roster
-    #: takes some 150 bytes for each member of a group.
-    limits: Limits = Limits(min_ttl=0.5, max_ttl=3600.0, value_bytes=65_536, poll_interval=0.05)
-    #: What the store can do beyond what this class brings.
-    extra_capabilities: frozenset[Capability] = frozenset()
-    #: The longest TTL in seconds that sessions may have where an empty store makes them wait; the same for
-    #: everybody who uses a store, at all times: after a loss of all data it is how long the losers may live.
-    longest_ttl: float = 60.0
-
-    def __init__(self, config: BackendConfig) -> None:
+    def __init__(self, store: CompareAndSetBackend, config: BackendConfig) -> None:
+        self._store = store
         self._clock = config.clock
         self._keys = Keys(config.namespace)
-        volatile = Capability.VOLATILE in self.extra_capabilities
-        self._trusting = (config.on_empty_store or ("wait" if volatile else "trust")) == "trust"
+        self._on_empty_store = config.on_empty_store
         self._observations = Observations(config.clock)
         self._groups = Interests()
         self._elections = Interests()
         # Its single operations are atomic, and a forked child must not wait for a lock to empty it.
         self._own: dict[str, Own] = {}
 
-    @abstractmethod
-    def read_many(self, keys: Sequence[str], timeout: float) -> Mapping[str, tuple[bytes, Hashable]]:
-        """Return value and version of each key that the store has, read now; the others are left out.
-
-        A version is anything hashable that differs between any two values that a key has had. Raises Unavailable.
-        """
-
-    @abstractmethod
-    def compare_and_set(
-        self,
-        key: str,
-        value: bytes,
-        version: Hashable | None,
-        *,
-        expire: float | None = None,
-        timeout: float,
-    ) -> Hashable | None:
-        """Store `value` and return its version, or return None if the key does not have `version` any more.
-
-        With version None the key must be absent. After `expire` seconds without another write nobody needs the
-        key, and the store may drop it; without `expire` it must stay. Raises Unavailable; its outcome is
-        "not_applied" only if the write can never be applied, not even later.
-        """
-
-    def delete(self, key: str, version: Hashable, timeout: float) -> bool:
-        """Remove a key that has `version`; return whether it was removed. By default an empty value is stored."""
-        return self.compare_and_set(key, b"", version, expire=1.0, timeout=timeout) is not None
-
-    def swap_and_read(
-        self,
-        key: str,
-        value: bytes,
-        version: Hashable | None,
-        keys: Sequence[str],
-        *,
-        expire: float | None = None,
-        timeout: float,
-    ) -> tuple[Hashable | None, Mapping[str, tuple[bytes, Hashable]]]:
-        """Do `compare_and_set`, then `read_many`, whether or not the first one won: the heartbeat.
-
-        A store that can send both at once should, so that a heartbeat is one round trip; by default it is two.
-        """
-        new = self.compare_and_set(key, value, version, expire=expire, timeout=timeout)
-        return new, self.read_many(keys, timeout)
-
-    def loss_mark(self, timeout: float) -> str | None:  # noqa: ARG002 - for those who ask a server
-        """Return a text that stays the same for as long as the store has certainly lost no key.
-
-        For example the server's start time and its count of evictions. None, the default, says that the store
-        cannot tell; a volatile store then makes each new election wait for `longest_ttl`, once.
-        """
-        return None
+    @property
+    def _trusting(self) -> bool:
+        """Whether what is absent from the store was never there."""
+        volatile = Capability.VOLATILE in self._store.extra_capabilities
+        return (self._on_empty_store or ("wait" if volatile else "trust")) == "trust"
 
     # Requests -----------------------------------------------------------------------------------------------
 
@@ -120,14 +59,14 @@ class CasBase(ABC):
         values: Mapping[str, tuple[bytes, Hashable]] = {}
         if wanted:
             with call.requesting(writes=False) as timeout:
-                values = self.read_many(wanted, timeout)
+                values = self._store.read_many(wanted, timeout)
         return Snapshot(values, self._clock.now(), frozenset(wanted))
 
     def _write(
         self, call: Call, key: str, record: Record, version: Hashable | None, *, expire: float | None = None
     ) -> Hashable | None:
         with call.requesting(writes=True) as timeout:
-            new = self.compare_and_set(key, record.encode(), version, expire=expire, timeout=timeout)
+            new = self._store.compare_and_set(key, record.encode(), version, expire=expire, timeout=timeout)
         call.wrote = call.wrote or new is not None
         return new
 
@@ -192,7 +131,7 @@ class CasBase(ABC):
             return 0.0
         dead = replace(record or Session(incarnation=owner.incarnation, ttl=owner.ttl), state="dead")
         marked = self._write_session(call, owner.member_id, dead, found.version(key))
-        return self.limits.poll_interval if marked is None else 0.0
+        return self._store.limits.poll_interval if marked is None else 0.0
 
     def _has_ended(self, owner: Owner, record: Session) -> bool:
         if record.incarnation == owner.incarnation:

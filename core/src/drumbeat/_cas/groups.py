@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from drumbeat._cas.base import CasBase
+from drumbeat._cas.base import Base
 from drumbeat._cas.call import Call, Snapshot
 from drumbeat._cas.records import Entry, GroupIndex, MemberValue, Owner, Roster
 from drumbeat._errors import Unavailable
@@ -18,18 +18,16 @@ from drumbeat.hookspecs import (
     MemberRecord,
     Membership,
     Updated,
-    hookimpl,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
 
-class Groups(CasBase):
+class Groups(Base):
     """The hooks for groups."""
 
-    @hookimpl
-    def join_group(self, lease: Lease, group: str, attempt: int, value: bytes, timeout: float) -> Joined:
+    def join_group(self, lease: Lease, group: str, attempt: int, *, value: bytes, timeout: float) -> Joined:
         """Store the value, then enter the roster: from that write on every view has the member."""
         call = Call(timeout)
         keys = (self._keys.roster(group), self._keys.value(group, lease.member_id), self._keys.groups)
@@ -44,8 +42,7 @@ class Groups(CasBase):
                 return Joined(roster.entry(lease.incarnation) is not None)
             call.lost_race()
 
-    @hookimpl
-    def update_member(self, lease: Lease, group: str, value: bytes, timeout: float) -> Updated:
+    def update_member(self, lease: Lease, group: str, *, value: bytes, timeout: float) -> Updated:
         """Replace the value if the session lives and is in the roster."""
         call = Call(timeout)
         session, key = self._keys.session(lease.member_id), self._keys.value(group, lease.member_id)
@@ -58,12 +55,10 @@ class Groups(CasBase):
                 return Updated(was_member=True)
             call.lost_race()
 
-    @hookimpl
     def leave_group(self, lease: Lease, group: str, timeout: float) -> Left:
         """Strike the session off the roster."""
         return Left(self._strike(Call(timeout), lease, group))
 
-    @hookimpl
     def read_group(self, group: str, timeout: float) -> GroupRecord:
         """Return the members in two round trips, however many they are."""
         call = Call(timeout)
@@ -82,7 +77,6 @@ class Groups(CasBase):
         members = (self._member(group, owner, found) for owner in owners if owner not in gone)
         return GroupRecord(tuple(member for member in members if member is not None))
 
-    @hookimpl
     def list_groups(self, timeout: float) -> tuple[str, ...]:
         """Return the groups of the index in which somebody lives, in three round trips."""
         call = Call(timeout)
@@ -186,7 +180,7 @@ class Groups(CasBase):
             version = found.version(key)
             if value is not None and version is not None and value.incarnation == owner.incarnation:
                 with call.requesting(writes=True) as timeout:
-                    self.delete(key, version, timeout)
+                    self._store.delete(key, version, timeout)
 
     # The index ----------------------------------------------------------------------------------------------
 
@@ -241,7 +235,8 @@ class Groups(CasBase):
                 self._groups.update(group, owners)
             elif self._keys.roster(group) in found.asked:
                 self._groups.refresh(group, owners)
-        index = found.legible(self._keys.groups, GroupIndex)
+        absent = found.version(self._keys.groups) is None
+        index = GroupIndex() if absent else found.legible(self._keys.groups, GroupIndex)
         missing = joined.difference(() if index is None else index.groups)
         if index is not None and missing:
             for group in missing:

@@ -23,7 +23,7 @@ import binascii
 import hashlib
 import json
 from abc import abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, NoReturn, Self
 
 from drumbeat._errors import BadData
@@ -182,7 +182,7 @@ class Owner:
 
     member_id: str
     incarnation: str
-    ttl: float
+    ttl: float = field(compare=False)
 
     @classmethod
     def of(cls, lease: Lease) -> Owner:

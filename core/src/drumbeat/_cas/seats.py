@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from drumbeat._cas.base import CasBase
+from drumbeat._cas.base import Base
 from drumbeat._cas.call import Call, Snapshot
 from drumbeat._cas.records import Birth, Owner, SeatRecord, Session
 from drumbeat.hookspecs import (
@@ -19,18 +19,16 @@ from drumbeat.hookspecs import (
     Waiting,
     Withdrawn,
     Won,
-    hookimpl,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class Seats(CasBase):
+class Seats(Base):
     """The hooks for leaders."""
 
-    @hookimpl
-    def campaign(self, lease: Lease, election: str, attempt: int, value: bytes, timeout: float) -> Won | Waiting:
+    def campaign(self, lease: Lease, election: str, attempt: int, *, value: bytes, timeout: float) -> Won | Waiting:
         """Take the seat if nobody living has it: one read, and one write to win."""
         call = Call(timeout)
         key = self._keys.seat(election)
@@ -47,21 +45,21 @@ class Seats(CasBase):
             token = max(seat.token + 1, self._wall_micros())
             won = seat.won_by(Owner.of(lease), attempt, value=value, token=token)
             if self._try_to_win(call, lease, election, won, found):
+                if not self._trusting:
+                    # Had the store been emptied since the read above, somebody might have won before that.
+                    self._read_live(call, lease, ())
                 return Won(Seat(election, attempt, token))
             call.lost_race()
 
-    @hookimpl
     def withdraw(self, lease: Lease, election: str, attempt: int, timeout: float) -> Withdrawn:
         """Vacate the seat if the attempt has it, and see to it that no write of the attempt is applied later."""
         return Withdrawn(self._vacate(Call(timeout), lease, election, attempt=attempt))
 
-    @hookimpl
     def resign(self, lease: Lease, seat: Seat, timeout: float) -> Resigned:
         """Vacate the seat if it is still this term's."""
         return Resigned(self._vacate(Call(timeout), lease, seat.election, attempt=seat.attempt, token=seat.token))
 
-    @hookimpl
-    def proclaim(self, lease: Lease, seat: Seat, value: bytes, timeout: float) -> Proclaimed:
+    def proclaim(self, lease: Lease, seat: Seat, *, value: bytes, timeout: float) -> Proclaimed:
         """Replace the seat's value if it is still this term's, and the session lives."""
         call = Call(timeout)
         key = self._keys.seat(seat.election)
@@ -74,7 +72,6 @@ class Seats(CasBase):
                 return Proclaimed(was_held=True)
             call.lost_race()
 
-    @hookimpl
     def read_leader(self, election: str, timeout: float) -> LeaderRecord | Vacant:
         """Return the holder, unless its session is gone."""
         call = Call(timeout)
@@ -136,7 +133,7 @@ class Seats(CasBase):
             return left
         settled = replace(birth, settled=True)
         written = self._write(call, self._keys.birth, settled, found.version(self._keys.birth))
-        return self.limits.poll_interval if written is None else 0.0
+        return self._store.limits.poll_interval if written is None else 0.0
 
     def _until_proven(self, call: Call, election: str, seat: SeatRecord, found: Snapshot) -> float:
         """Return the seconds until a term that the store has forgotten must be over.
@@ -146,11 +143,11 @@ class Seats(CasBase):
         birth = found.get(self._keys.birth, Birth)
         key = self._keys.seat(election)
         if found.version(key) is None and self._write(call, key, seat, None) is None:
-            return self.limits.poll_interval
+            return self._store.limits.poll_interval
         return self._observations.time_left(
             key,
             seat.token,
-            needed=self.longest_ttl if birth is None else birth.longest_ttl,
+            needed=self._store.longest_ttl if birth is None else birth.longest_ttl,
             read_at=self._clock.now(),
         )
 
@@ -159,7 +156,7 @@ class Seats(CasBase):
 
     def _loss_mark(self, call: Call) -> str | None:
         with call.requesting(writes=False) as timeout:
-            return self.loss_mark(timeout)
+            return self._store.loss_mark(timeout)
 
     def _wall_micros(self) -> int:
         return int(self._clock.wall() * 1_000_000)

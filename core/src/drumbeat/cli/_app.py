@@ -9,6 +9,7 @@ from typing import Final
 
 import typer
 
+from drumbeat.cli import _options as options
 from drumbeat.cli._report import reported
 
 #: What a command is: a function whose parameters are typer's; it returns its exit status, None being 0.
@@ -56,10 +57,8 @@ def run(arguments: Sequence[str]) -> None:
 
 def build(arguments: Sequence[str]) -> typer.Typer:
     """Return the application, in which the command that `arguments` name is loaded and the others are known by name."""
-    app = typer.Typer(
-        help=HELP, epilog=EPILOG, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
-    )
-    app.callback(help=HELP, epilog=EPILOG)(_options_of_all)
+    app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.callback(help=HELP, epilog=EPILOG, invoke_without_command=True)(_options_of_all)
     wanted = next((argument for argument in arguments if not argument.startswith("-")), None)
     completing = "_DRUMBEAT_COMPLETE" in os.environ
     for name, (target, summary) in COMMANDS.items():
@@ -78,18 +77,16 @@ def _unused() -> None:
     """Stand for a command that this run does not use."""
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
-        from importlib.metadata import version
-
-        typer.echo(f"drumbeat {version('drumbeat')}")
-        raise typer.Exit
-
-
 def _options_of_all(
-    *,
-    version: bool = typer.Option(
-        False, "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
-    ),
+    context: typer.Context, *, version: bool = options.flag("--version", meaning="Print the version and exit.")
 ) -> None:
     """Take the options that stand before the command."""
+    if version:
+        from importlib.metadata import version as version_of
+
+        typer.echo(f"drumbeat {version_of('drumbeat')}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+    else:
+        return
+    raise typer.Exit

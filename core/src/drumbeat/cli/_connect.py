@@ -40,9 +40,15 @@ class Target:
         )
 
 
-def reader(url: str | None, namespace: str | None, *, ttl: float | None = None) -> Target:
+def reader(
+    url: str | None,
+    namespace: str | None,
+    *,
+    ttl: float | None = None,
+    heartbeat: HeartbeatMode | None = None,
+) -> Target:
     """Return a target for looking without joining: under an id of its own, whatever the environment says."""
-    return Target(url=url, namespace=namespace, ttl=ttl, member_id=default_member_id())
+    return Target(url=url, namespace=namespace, ttl=ttl, member_id=default_member_id(), heartbeat=heartbeat)
 
 
 def timing_of(session: Session, settings: Settings) -> Timing:

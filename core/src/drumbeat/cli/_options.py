@@ -18,4 +18,12 @@ TTL: Final = typer.Option(
 MEMBER_ID: Final = typer.Option(
     None, "--member-id", metavar="ID", help="Unique in the namespace. [default: host, process id and a random part]"
 )
-JSON: Final = typer.Option(False, "--json", help="Machine-readable output, of a shape that stays.")
+
+
+def flag(*names: str, meaning: str) -> bool:
+    """Return an option without a value, which is off unless it is given."""
+    option: bool = typer.Option(False, *names, help=meaning)  # noqa: FBT003 - typer takes the default first
+    return option
+
+
+JSON: Final = flag("--json", meaning="Machine-readable output, of a shape that stays.")

@@ -16,7 +16,7 @@ from drumbeat.cli._report import NO, answer, in_columns, print_lines
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from drumbeat import Change, Group, Election, Member, Session
+    from drumbeat import Change, Election, Group, Member, Session
     from drumbeat._values import JSON
 
 
@@ -63,7 +63,9 @@ def leader(
 def watch(
     group: str | None = typer.Argument(None, metavar="[GROUP]"),
     *,
-    election: str | None = typer.Option(None, "--election", metavar="ELECTION", help="Watch the leader of an election."),
+    election: str | None = typer.Option(
+        None, "--election", metavar="ELECTION", help="Watch the leader of an election."
+    ),
     url: str | None = options.URL,
     namespace: str | None = options.NAMESPACE,
     as_json: bool = options.JSON,

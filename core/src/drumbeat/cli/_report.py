@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import typer
@@ -54,8 +54,18 @@ _STATUS: Final[tuple[tuple[type[DrumbeatError], int], ...]] = (
 )
 
 
+class CannotRun(DrumbeatError):
+    """The command to be run was not found, or the system refuses to execute it; it did not run."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 def exit_status(error: DrumbeatError) -> int:
     """Return the status with which a command ends that raised `error`."""
+    if isinstance(error, CannotRun):
+        return error.status
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 70)
 
 
@@ -78,7 +88,7 @@ def print_lines(lines: list[str]) -> None:
     sys.stdout.flush()
 
 
-def in_columns(rows: list[tuple[str, ...]]) -> list[str]:
+def in_columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Return rows as lines whose columns are aligned; the last one may be as long as it likes."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
     return [

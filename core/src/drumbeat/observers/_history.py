@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from drumbeat._clock import Clock, SystemClock
 from drumbeat._dispatcher import logger
 from drumbeat._errors import ConfigurationError
-from drumbeat.history import append
+from drumbeat.history import append_line, open_for_lines
 from drumbeat.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class HistoryObserver:
     """Appends each event to a file as one JSON line, which `drumbeat.history` reads and judges.
 
     The file is `path`, or what DRUMBEAT_HISTORY names. Any number of processes of one host may share it, and a killed
-    one leaves no half line behind: see `drumbeat.history.append`. What has happened in the last moment before a
+    one leaves no half line behind: see `drumbeat.history.append_line`. What has happened in the last moment before a
     SIGKILL may be missing. A line has the fields of the event that are set, `pid`, and `wall`, the wall time of `at`
     in seconds since 1970. `clock` is the session's, where that is not the machine's.
 
@@ -36,19 +37,19 @@ class HistoryObserver:
                 "the history observer was not told where to write; set DRUMBEAT_HISTORY to the name of a file, or "
                 "give it the observer HistoryObserver(path)"
             )
-        self._path = os.path.abspath(named)
+        self._path = Path(named).absolute()
         self._clock = clock or SystemClock()
         self._missing = 0
         try:
-            append(self._path, None)
+            os.close(open_for_lines(self._path))
         except OSError as error:
-            raise ConfigurationError(f"the history {self._path!r} cannot be written: {error.strerror}") from error
+            raise ConfigurationError(f"the history {self._path} cannot be written: {error.strerror}") from error
 
     @hookimpl
     def on_event(self, event: Event) -> None:
         """Write one event."""
         try:
-            append(self._path, self._line(event))
+            append_line(self._path, self._line(event))
         except OSError as error:
             self._missing += 1
             if self._missing == 1:

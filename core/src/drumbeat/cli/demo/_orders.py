@@ -37,6 +37,8 @@ class Orders:
     member_id: str
     lease_ttl: float
     cycles: Cycles
+    #: The process id of the director, whose end ends the agent.
+    director: int
     #: Where the journals, the histories, the list of meters and the store are.
     folder: Path
 
@@ -67,5 +69,5 @@ class Orders:
 
     @property
     def history(self) -> Path:
-        """The file for this agent's history of terms."""
-        return self.folder / f"{self.member_id}.history"
+        """The file in which all agents record the history of their sessions."""
+        return self.folder / "history"

@@ -51,6 +51,13 @@ class Dismissed(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Milestone(Record):
+    """The director has seen something that concerns all agents."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Joined(Record):
     """The agent is a member of the group, on terms that the backend set, in seconds."""
 
@@ -65,8 +72,6 @@ class Polled(Record):
 
     cycle: int
     began: float
-    #: The members by which the share was computed, sorted.
-    members: tuple[str, ...]
     values: Mapping[str, Reading]
 
 
@@ -119,7 +124,7 @@ class Rejected(Record):
 _KINDS: Final[Mapping[str, Callable[..., Record]]] = {
     kind.__name__: kind
     for kind in (
-        *(Started, Killed, Frozen, Resumed, Dismissed),
+        *(Started, Killed, Frozen, Resumed, Dismissed, Milestone),
         *(Joined, Polled, StateChanged, Won, Over, Summarised, Woke, Rejected),
     )
 }
@@ -134,7 +139,7 @@ def from_line(line: bytes) -> Record:
     """Return the record in a line that `to_line` made."""
     fields = cast("dict[str, object]", json.loads(line))
     kind = _KINDS[str(fields.pop("kind"))]
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+    return kind(**fields)
 
 
 class Journal:

@@ -1,0 +1,155 @@
+"""A process with one session: `python -m local.worker PATH NAMESPACE`, told what to do by lines of JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import signal
+import sqlite3
+import sys
+import time
+from pathlib import Path
+
+from local.actors import Actor
+
+from drumbeat import DrumbeatError, Unavailable
+
+
+class Worker(Actor):
+    """A session that also does to its process what tests need."""
+
+    def __init__(self, path: str, namespace: str) -> None:
+        super().__init__(path, namespace=namespace)
+        self.path = path
+        self.raw: sqlite3.Connection | None = None
+
+    def lower_rights(self) -> None:
+        """Become nobody if this is root, whom permissions do not bind."""
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+
+    def limit(self, what: str, value: int) -> None:
+        """Lower a limit of this process; -1 lifts it again."""
+        kind = int(getattr(resource, what))
+        hard = resource.getrlimit(kind)[1]
+        resource.setrlimit(kind, (hard if value < 0 else value, hard))
+
+    def hold_write_lock(self) -> None:
+        """Begin a write transaction behind the backend's back, as a process frozen in a statement would."""
+        self.raw = sqlite3.connect(self.path, isolation_level=None)
+        self.raw.execute("BEGIN IMMEDIATE")
+
+    def win_when_hinted(self, election: str, attempt: int = 1) -> list[float]:
+        """Wait for hints until the attempt has won; return the token and the time of the win."""
+        self.watch("candidacy", election, attempt)
+        while True:
+            token = self.campaign(election, attempt)
+            if token:
+                return [token, time.clock_gettime(time.CLOCK_BOOTTIME)]
+            self.hint()
+
+    def resign_timed(self, election: str, attempt: int, token: int) -> float:
+        """Resign; return the time just before."""
+        before = time.clock_gettime(time.CLOCK_BOOTTIME)
+        assert self.resign(election, attempt, token)
+        return before
+
+    def open_many(self, count: int) -> int:
+        """Open sessions that all join one group and watch it; return how many descriptors are open then."""
+        self.many = [Actor(self.path) for _ in range(count)]
+        for number, actor in enumerate(self.many):
+            actor.open(f"{self.lease.member_id}-{number}")
+            actor.join("many")
+            actor.watch("group", "many")
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    def close_many(self) -> int:
+        """Close them; return how many descriptors are open then."""
+        for actor in self.many:
+            actor.close()
+            actor.drop()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    def fork_sleeper(self) -> int:
+        """Fork a child that does nothing, and so keeps what it inherited; return its pid."""
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+        return child
+
+    def fork_and(self, do: str) -> str:
+        """Fork, let the child drop the session and do something, and return what it reports."""
+        return self._report(os.fork, do)
+
+    def c_fork_and(self, do: str) -> str:
+        """The same with a fork that Python does not hear of."""
+        return self._report(ctypes.PyDLL(None).fork, do)
+
+    def _report(self, fork: object, do: str) -> str:
+        assert callable(fork)
+        reader, writer = os.pipe()
+        if fork() == 0:
+            try:
+                report = str(getattr(self, f"child_{do}")())
+            except DrumbeatError as error:
+                report = type(error).__name__
+            os.write(writer, report.encode())
+            os._exit(0)
+        os.close(writer)
+        with open(reader, encoding="utf-8") as pipe:
+            report = pipe.read()
+        os.wait()
+        return report
+
+    def child_drop(self) -> str:
+        """Drop the session as a forked child does."""
+        before = set(self._inherited())
+        dropped = self.drop(forked=True)
+        return f"{dropped}, then {self.drop(forked=True)}, left {len(set(self._inherited()) & before)}"
+
+    def child_use(self) -> str:
+        """Use the parent's session."""
+        return str(self.campaign("e", 99))
+
+    def child_connect(self) -> str:
+        """Drop the parent's session, open one of one's own and stay in its group."""
+        self.drop(forked=True)
+        own = Actor(self.path)
+        own.open("child")
+        for number in range(20):
+            own.join(f"child-{number}")
+        return ",".join(own.members("child-0"))
+
+    def child_connect_only(self) -> str:
+        """Open a session of one's own, whatever was inherited."""
+        return Actor(self.path).open("child")
+
+    def _inherited(self) -> list[str]:
+        links = []
+        for name in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                links.append(os.readlink(name))
+        return [link for link in links if "drumbeat" in link or link.startswith(("socket:", "anon_inode:[pidfd]"))]
+
+
+def main() -> None:
+    """Obey until the orders end."""
+    worker = Worker(sys.argv[1], sys.argv[2])
+    for line in sys.stdin:
+        order = json.loads(line)
+        answer: dict[str, object]
+        try:
+            answer = {"value": getattr(worker, order["do"])(**order["with"])}
+        except DrumbeatError as error:
+            outcome = error.outcome if isinstance(error, Unavailable) else ""
+            answer = {"error": type(error).__name__, "text": str(error), "outcome": outcome}
+        print(json.dumps(answer), flush=True)  # noqa: T201 - the answer
+
+
+if __name__ == "__main__":
+    main()
