@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     )
     from drumbeat._events import Event, State
     from drumbeat._group import Group, GroupWatch
+    from drumbeat._partition import Partition
     from drumbeat._session import Session, connect
+    from drumbeat._shards import Shards, ShardsChange, ShardsWatch
     from drumbeat._term import Term
     from drumbeat._view import Change, Leader, Member, View
     from drumbeat.hookspecs import SPEC_VERSION, Capability, Vacant, hookimpl
@@ -56,8 +58,12 @@ __all__ = [
     "Lock",
     "Member",
     "NotSupported",
+    "Partition",
     "Session",
     "SessionLost",
+    "Shards",
+    "ShardsChange",
+    "ShardsWatch",
     "Signal",
     "State",
     "SystemClock",
@@ -73,7 +79,19 @@ __all__ = [
 
 #: Where the public names live, the light modules first. They are loaded when a name is first used, so that a program
 #: that imports Drumbeat and may never connect does not pay for it.
-_HOMES = ("_errors", "_clock", "_events", "_view", "hookspecs", "_session", "_election", "_group", "_term")
+_HOMES = (
+    "_errors",
+    "_clock",
+    "_events",
+    "_view",
+    "hookspecs",
+    "_session",
+    "_election",
+    "_group",
+    "_term",
+    "_partition",
+    "_shards",
+)
 
 
 if not TYPE_CHECKING:

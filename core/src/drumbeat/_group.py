@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from drumbeat._incarnation import Incarnation
     from drumbeat._keeper import Keeper
     from drumbeat._partition import OnOutage, OwnShare, WeightOf
-    from drumbeat._shards import OnShard, Shards
+    from drumbeat._shards import Shards
+    from drumbeat._tenure import OnShard
 
 T = TypeVar("T")
 
@@ -181,14 +182,13 @@ class Group:
         if this session has not joined the group, or for a number that makes no sense; Closed or Forked.
         """
         from drumbeat._shards import Shards
+        from drumbeat._tenure import ShardCallbacks
 
         return Shards(
             self._keeper,
             self.name,
             count,
-            on_gained=on_gained,
-            drain=drain,
-            on_lost=on_lost,
+            callbacks=ShardCallbacks(on_gained=on_gained, drain=drain, on_lost=on_lost),
             drain_timeout=drain_timeout,
             grace=grace,
             weight=weight,

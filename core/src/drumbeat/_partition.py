@@ -13,7 +13,8 @@ The format, version 1, which every process that shares work must agree on:
   little-endian numbers: the draw for slot 0, for slot 1, and so on.
 - A slot belongs to the member with the highest `ln((draw + 1/2) / 2**32) / weight`. Of equal ones the lighter member
   has it, then the one whose id sorts first. Where all weights are equal, so are the orders of scores and draws.
-- Shard number n of `Group.shards` belongs to the owner of slot n.
+- Shard number n of `Group.shards` belongs to the owner of slot n. The shard of an item among `count` is computed
+  like its slot, modulo `count`.
 
 The scores are 64-bit floats: two machines whose C libraries round a logarithm differently disagree on a slot only if
 two scores differ in their last bit alone, for which the chance in a whole partition is less than one in 10**9.
@@ -101,7 +102,7 @@ class Partition:
         by_weight = _by_weight(self._weights)
         if not by_weight:
             return None
-        return by_weight[_slot_owners(by_weight)[_slot(key(item))]][1]
+        return by_weight[_slot_owners(by_weight)[number_of(key(item), SLOTS)]][1]
 
     def split(self, items: Iterable[T], *, key: Callable[[T], str] = str) -> dict[str, tuple[T, ...]]:
         """Return every member's items, in the order in which they were given; members without any have `()`."""
@@ -111,7 +112,7 @@ class Partition:
             take = [shares[member].append for _, member in by_weight]
             owners = _slot_owners(by_weight)
             for item in items:
-                take[owners[_slot(key(item))]](item)
+                take[owners[number_of(key(item), SLOTS)]](item)
         return {member: tuple(share) for member, share in shares.items()}
 
     def share(self, member_id: str, items: Iterable[T], *, key: Callable[[T], str] = str) -> tuple[T, ...]:
@@ -126,7 +127,7 @@ class Partition:
         by_weight = _by_weight(self._weights)
         mine = by_weight.index((weight, member_id))
         owners = _slot_owners(by_weight)
-        return tuple(item for item in items if owners[_slot(key(item))] == mine)
+        return tuple(item for item in items if owners[number_of(key(item), SLOTS)] == mine)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Partition) and self._weights == other._weights
@@ -209,6 +210,11 @@ def read_weights(view: View, weight: WeightOf | None) -> tuple[dict[str, float],
     return weights, problems
 
 
+def number_of(key: str, count: int) -> int:
+    """Return the number below `count` that a key falls on."""
+    return int.from_bytes(blake2b(str.encode(key, "utf-8", "surrogatepass"), digest_size=8).digest()) % count
+
+
 def seats(weights: Mapping[str, float], slots: int, member_id: str) -> list[tuple[str, int]] | None:
     """Return, for each of the first slots, its owner and how many members come before `member_id`.
 
@@ -242,10 +248,6 @@ def _checked_weight(member: str, weight: float) -> float:
 def _by_weight(weights: Mapping[str, float]) -> Weights:
     """Return the members that can own something, in the order in which they win where scores are equal."""
     return tuple(sorted((weight, member) for member, weight in weights.items() if weight))
-
-
-def _slot(key: str) -> int:
-    return int.from_bytes(blake2b(str.encode(key, "utf-8", "surrogatepass"), digest_size=8).digest()) % SLOTS
 
 
 def _draws(member: str, slots: int) -> Sequence[int]:

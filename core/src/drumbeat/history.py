@@ -42,12 +42,14 @@ __all__ = [
     "StrPath",
     "TermRecord",
     "TokenFault",
+    "TornLine",
     "Vacancy",
     "append_line",
     "find_overlaps",
     "find_token_faults",
     "longest_vacancy",
     "note",
+    "open_for_lines",
     "read_history",
     "terms",
 ]
@@ -255,34 +257,33 @@ def note(
     append_line(path, line)
 
 
-def append_line(path: StrPath, line: Mapping[str, object]) -> None:
+class TornLine(OSError):
+    """Only a part of a line could be written; the next one must start on a line of its own."""
+
+
+def append_line(path: StrPath, line: Mapping[str, object], *, after_torn: bool = False) -> None:
     """Append a JSON object to a file as one line, made if it is missing; names that are None are left out.
 
     The line is one write in append mode: on a local file system, what several processes write at once does not mix,
-    and the death of one leaves its line whole or absent. (A line that crosses a page of 4096 bytes can be cut if
-    the process is killed in that instant, and any line by a full disk: the next one then starts on a line of its own,
-    and `read_history` names the one that was cut.) Raises OSError if the line could not be written as a whole.
+    and the death of one leaves its line whole or absent. One exception is the kernel's: a SIGKILL in the very instant
+    in which a line crosses a page of the file can cut it there. `read_history` tells, and where each process has a
+    file of its own, it can only be the last line. Raises TornLine if only a part could be written, as on a full
+    disk: give the next line with `after_torn`, so that the two do not mix. Raises OSError if nothing was written.
     """
     text = json.dumps({name: value for name, value in line.items() if value is not None}, separators=(",", ":"))
+    whole = b"\n" * after_torn + text.encode() + b"\n"
     file = open_for_lines(path)
     try:
-        _write_line(file, text.encode())
+        written = os.write(file, whole)
     finally:
         os.close(file)
+    if written != len(whole):
+        raise TornLine(ENOSPC, f"only {written} of {len(whole)} bytes could be written", os.fspath(path))
 
 
 def open_for_lines(path: StrPath) -> int:
     """Return a descriptor of the file for appending, made if it is missing; raise OSError if that cannot be done."""
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-
-
-def _write_line(file: int, text: bytes) -> None:
-    size = os.fstat(file).st_size
-    torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
-    whole = (b"\n" if torn else b"") + text + b"\n"
-    written = os.write(file, whole)
-    if written != len(whole):
-        raise OSError(ENOSPC, f"only {written} of {len(whole)} bytes could be written")
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
 
 
 class _Index:

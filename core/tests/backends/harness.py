@@ -261,3 +261,10 @@ class Actor:
 def leader_id(found: LeaderRecord | Vacant) -> str | None:
     """Return the member id of a leader, or None."""
     return found.member_id if isinstance(found, LeaderRecord) else None
+
+
+def plugin_of(backend: Backend) -> object:
+    """Return the backend object behind a facade."""
+    (implementation,) = backend._hooks.heartbeat.get_hookimpls()
+    plugin: object = implementation.plugin
+    return plugin

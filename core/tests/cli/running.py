@@ -23,6 +23,9 @@ TTL: Final = 1.0
 #: Seconds that starting an interpreter, or anything else that no lease governs, may take on a busy machine.
 PATIENCE: Final = 30.0
 
+#: How each event begins.
+EVENT: Final = '{"drumbeat": '
+
 #: Appends its token and CLOCK_BOOTTIME to a file every 5 ms; `stubborn` ignores SIGTERM, otherwise it is noted.
 TICKER: Final = """
 import os, signal, sys, time
@@ -96,8 +99,9 @@ class Drumbeat:
 
     def events(self, kind: str) -> list[dict[str, object]]:
         """Return the events of a kind that it has told as JSON so far."""
-        lines = [line for line in list(self.err) if line.startswith('{"drumbeat": ')]
-        return [event for event in map(json.loads, lines) if event["drumbeat"] == kind]
+        # A terminal may have echoed a key before it.
+        found = [mark + rest for line in [*self.err, *self.out] for _, mark, rest in [line.partition(EVENT)] if mark]
+        return [event for event in map(json.loads, found) if event["drumbeat"] == kind]
 
     def wait_for_event(self, kind: str, *, number: int = 1, within: float = PATIENCE) -> dict[str, object]:
         """Return the `number`th event of a kind, counted from 1."""
@@ -107,6 +111,12 @@ class Drumbeat:
         """Return its answers on standard output, once there are `number` of them."""
         eventually(lambda: len(self.out) >= number, within=within)
         return [json.loads(line) for line in list(self.out)]
+
+    def type(self, text: str) -> None:
+        """Write to its standard input."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(text)
+        self.process.stdin.flush()
 
     def signal(self, number: int) -> None:
         """Send it a signal."""

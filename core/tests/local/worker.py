@@ -82,20 +82,50 @@ class Worker(Actor):
             signal.pause()
         return child
 
-    def fork_and(self, do: str) -> str:
+    def fork_and(self, what: str) -> str:
         """Fork, let the child drop the session and do something, and return what it reports."""
-        return self._report(os.fork, do)
+        return self._report(os.fork, what)
 
-    def c_fork_and(self, do: str) -> str:
+    def c_fork_and(self, what: str) -> str:
         """The same with a fork that Python does not hear of."""
-        return self._report(ctypes.PyDLL(None).fork, do)
+        return self._report(ctypes.PyDLL(None).fork, what)
 
-    def _report(self, fork: object, do: str) -> str:
+    def fork_and_stay(self, what: str) -> str:
+        """Fork a child that does something, reports, and then lives until it is asked, or this process ends."""
+        (answers, answer), (asks, self.ask_pipe) = os.pipe(), os.pipe()
+        if os.fork() == 0:
+            os.close(self.ask_pipe)
+            for report in (getattr(self, f"child_{what}"), self.child_again):
+                os.write(answer, str(report()).encode())
+                if not os.read(asks, 1):
+                    break
+            os._exit(0)
+        self.answer_pipe = answers
+        return os.read(answers, 100).decode()
+
+    def ask_child(self) -> str:
+        """Let the child of `fork_and_stay` report once more."""
+        os.write(self.ask_pipe, b"!")
+        return os.read(self.answer_pipe, 100).decode()
+
+    def child_outlive(self) -> str:
+        """Drop the parent's session and open one of one's own."""
+        self.drop(forked=True)
+        self.own = Actor(self.path)
+        self.own.open("child")
+        return "opened"
+
+    def child_again(self) -> str:
+        """Go on with it."""
+        self.own.join("g")
+        return ",".join(self.own.members("g"))
+
+    def _report(self, fork: object, what: str) -> str:
         assert callable(fork)
         reader, writer = os.pipe()
         if fork() == 0:
             try:
-                report = str(getattr(self, f"child_{do}")())
+                report = str(getattr(self, f"child_{what}")())
             except DrumbeatError as error:
                 report = type(error).__name__
             os.write(writer, report.encode())

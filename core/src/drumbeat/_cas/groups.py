@@ -34,10 +34,12 @@ class Groups(Base):
         while True:
             found = self._read_live(call, lease, keys)
             roster = found.get(self._keys.roster(group), Roster) or Roster()
+            # From the first write on there may be something to remove, should the join be abandoned.
+            self._mine(lease).joins[group, attempt] = found.version(self._keys.roster(group))
             if (
                 self._list_group(call, group, found)
                 and self._put_value(call, lease, group, attempt=attempt, value=value, found=found)
-                and self._enter(call, lease, group, attempt=attempt, found=found)
+                and self._enter(call, group, Entry(Owner.of(lease), attempt), found)
             ):
                 return Joined(roster.entry(lease.incarnation) is not None)
             call.lost_race()
@@ -122,13 +124,10 @@ class Groups(Base):
             return True
         return self._write(call, key, new.counted(), found.version(key)) is not None
 
-    def _enter(self, call: Call, lease: Lease, group: str, *, attempt: int, found: Snapshot) -> bool:
-        own = self._mine(lease)
+    def _enter(self, call: Call, group: str, entry: Entry, found: Snapshot) -> bool:
         key = self._keys.roster(group)
-        roster = (found.get(key, Roster) or Roster()).joined_by(Entry(own.owner, attempt))
-        own.joins[group, attempt] = found.version(key)
+        roster = (found.get(key, Roster) or Roster()).joined_by(entry)
         if self._write(call, key, roster, found.version(key)) is None:
-            own.joins.pop((group, attempt), None)
             return False
         self._groups.update(group, [entry.owner for entry in roster.entries])
         return True

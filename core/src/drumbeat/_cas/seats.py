@@ -116,12 +116,10 @@ class Seats(Base):
 
     def _until_free(self, call: Call, election: str, seat: SeatRecord, found: Snapshot) -> float:
         """Return the seconds until the seat may be taken if nothing changes; 0 if it may be now."""
-        left = self._until_settled(call, found)
-        if left > 0:
-            return left
+        settled = self._until_settled(call, found)
         if not seat.proven:
-            return self._until_proven(call, election, seat, found)
-        return 0.0 if seat.owner is None else self._until_gone(call, seat.owner, found)
+            return max(settled, self._until_proven(call, election, seat, found))
+        return settled if seat.owner is None else max(settled, self._until_gone(call, seat.owner, found))
 
     def _until_settled(self, call: Call, found: Snapshot) -> float:
         """Return the seconds until every session from before the store's birth is over."""

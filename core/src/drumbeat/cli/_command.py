@@ -62,9 +62,11 @@ class Command:
 
     def was_suspended(self) -> bool:
         """Return whether the process has been stopped from the keyboard, since this was last asked."""
-        if self._process.returncode is not None:
+        try:
+            change = os.waitid(os.P_PID, self.group, os.WSTOPPED | os.WNOHANG)
+        except ChildProcessError:
+            # It has ended, so it can never be stopped again.
             return False
-        change = os.waitid(os.P_PID, self.group, os.WSTOPPED | os.WNOHANG)
         return change is not None and change.si_status == signal.SIGTSTP
 
     def _collect_adopted(self) -> None:

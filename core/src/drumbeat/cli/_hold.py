@@ -200,7 +200,13 @@ class Runner:
 
     def _run_command(self, term: Term) -> int | None:
         """Return the exit status, or None if it is all to begin again."""
-        self._notes.tell("won", f"{self._errand.name} is ours, with token {term.token}", token=term.token)
+        member_id = self._session.member_id
+        self._notes.tell(
+            "won",
+            f"{member_id} holds {self._errand.name} with token {term.token}",
+            member_id=member_id,
+            token=term.token,
+        )
         if seconds_left(term, self._clock) <= self._window.length:
             self._notes.tell("lost", "the term is lost or about to be; nothing was started", token=term.token)
             return None if self._errand.again else TRY_LATER

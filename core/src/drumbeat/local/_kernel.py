@@ -53,7 +53,7 @@ class LockFile:
             # Another thread may have closed the descriptor, and its number may mean another file by now.
             if free and _identity(os.fstat(self._fd)) != self.identity:
                 raise SessionLost("the session was dropped in this process")
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise SessionLost("the session was dropped in this process") from error
         return free
 
@@ -74,7 +74,7 @@ def identity_of(path: Path) -> str | None:
 
 def boot_id() -> str:
     """Return the id of this boot of the kernel; CLOCK_BOOTTIME compares within one boot only."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
 
 
 def pid_space() -> int:

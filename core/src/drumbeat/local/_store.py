@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Mapping
@@ -138,6 +140,9 @@ class Store:
             _refuse_network(path)
             if not _is_drumbeat(path):
                 _make(path, self.lock_path, until=until)
+            if not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
+                # SQLite would open it for reading, and leave a log behind that nobody may write.
+                raise PermissionError(errno.EACCES, "may not be written", str(path))
             self._identity = _kernel.identity_of(path)
             self._mode = path.stat().st_mode & 0o666
             #: Other sessions' locks are looked at through this descriptor, which has none.
@@ -237,9 +242,12 @@ def _is_drumbeat(path: Path) -> bool:
     and as an immutable file, because nothing of another program's file, or beside it, may change.
     """
     try:
-        if path.stat().st_size == 0:
-            return False
+        status = path.stat()
     except FileNotFoundError:
+        return False
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigurationError(f"{path} is a folder or a special file; give local:// the path of a file")
+    if status.st_size == 0:
         return False
     connection = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
     try:
@@ -247,7 +255,7 @@ def _is_drumbeat(path: Path) -> bool:
     finally:
         connection.close()
     if found != _sql.APPLICATION_ID:
-        raise BadData(str(path), "is an SQLite database of another program")
+        raise BadData(str(path), "belongs to another program")
     return True
 
 

@@ -93,16 +93,14 @@ def _too_many() -> str:
 def _why_refused(path: Path) -> str:
     """Return why SQLite could not open or write; it says only that it could not."""
     folder = path.parent
-    if not folder.is_dir():
-        return f"the folder {folder} does not exist"
-    if path.is_dir():
-        return "it is a folder"
+    user = os.geteuid()
+    if not os.access(folder, os.R_OK | os.X_OK, effective_ids=True):
+        return f"user id {user} may not look into the folder {folder}, or there is none"
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
         return f"the file system of {folder} is mounted read-only"
-    user = os.geteuid()
-    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
-        return f"user id {user} may not make files in {folder}"
     for name in (path, beside(path, "-wal"), beside(path, "-shm")):
         if name.exists() and not os.access(name, os.R_OK | os.W_OK, effective_ids=True):
             return f"user id {user} may not read and write {name}"
+    if not os.access(folder, os.W_OK, effective_ids=True):
+        return f"user id {user} may not make files in {folder}"
     return f"the system refused to open it; perhaps {_too_many()}"

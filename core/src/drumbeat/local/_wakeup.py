@@ -27,6 +27,8 @@ _TIMEOUT: Final = 1.0
 #: How often, and at what distance in seconds, a dead process's locks are looked at: the kernel may drop them late.
 _LOOKS: Final = 20
 _LOOK_PAUSE: Final = 0.001
+#: Seconds between two look-ups of the neighbours in a group.
+_RING_PAUSE: Final = 0.05
 #: Hints taken at a time, so that a flood of them does not keep the thread from its other work.
 _HINTS: Final = 64
 
@@ -62,6 +64,7 @@ class Wakeups:
         #: looked up again; the processes watched for each; the descriptors by pid.
         self._subjects: set[str] = set()
         self._due: set[str] = set()
+        self._not_before: dict[str, float] = {}
         self._ahead: dict[str, set[int]] = {}
         self._pidfds: dict[int, int] = {}
         #: Sessions whose process is gone while a forked child keeps their lock; only their deadline ends them.
@@ -105,11 +108,8 @@ class Wakeups:
     def _run(self) -> None:
         try:
             while not self._stopped:
-                for subject in list(self._due):
-                    with suppress(DrumbeatError):
-                        self._arm(subject)
-                        self._due.discard(subject)
-                for descriptor, _ in self._poll.poll():
+                pause = _RING_PAUSE * 1000 if self._arm_due() else None
+                for descriptor, _ in self._poll.poll(pause):
                     if descriptor == self._socket.fileno():
                         self._hear()
                     else:
@@ -133,6 +133,22 @@ class Wakeups:
         for watcher in list(self._watchers.values()):
             if watcher.subject in subjects:
                 watcher.notify()
+
+    def _arm_due(self) -> bool:
+        """Arm what is due; return whether something has to wait, so that a storm of joins is few look-ups."""
+        waits = False
+        for subject in list(self._due):
+            now = time.monotonic()
+            if now < self._not_before.get(subject, now):
+                waits = True
+                continue
+            if subject.startswith("group "):
+                self._not_before[subject] = now + _RING_PAUSE
+            # What fails stays due until something else wakes the thread.
+            with suppress(DrumbeatError):
+                self._arm(subject)
+                self._due.discard(subject)
+        return waits
 
     def _arm(self, subject: str) -> None:
         """Watch the processes whose death matters to a subject now; bury those that died unwatched."""
@@ -222,6 +238,7 @@ class Wakeups:
             if not subject.startswith("candidate "):
                 self._call(_TIMEOUT).write(_sql.UNWATCH, subject=subject)
             self._subjects.discard(subject)
+            self._not_before.pop(subject, None)
 
     def _close(self) -> None:
         self._socket.close()

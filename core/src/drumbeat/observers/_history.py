@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, final
 from drumbeat._clock import Clock, SystemClock
 from drumbeat._dispatcher import logger
 from drumbeat._errors import ConfigurationError
-from drumbeat.history import append_line, open_for_lines
+from drumbeat.history import TornLine, append_line, open_for_lines
 from drumbeat.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 class HistoryObserver:
     """Appends each event to a file as one JSON line, which `drumbeat.history` reads and judges.
 
-    The file is `path`, or what DRUMBEAT_HISTORY names. Any number of processes of one host may share it, and a killed
-    one leaves no half line behind: see `drumbeat.history.append_line`. What has happened in the last moment before a
-    SIGKILL may be missing. A line has the fields of the event that are set, `pid`, and `wall`, the wall time of `at`
-    in seconds since 1970. `clock` is the session's, where that is not the machine's.
+    The file is `path`, or what DRUMBEAT_HISTORY names. Any number of processes of one host may share it, since each
+    line is one write: see `drumbeat.history.append_line`. What happened in the last moment before a SIGKILL may be
+    missing. A line has the fields of the event that are set, `pid`, and `wall`, the wall time of `at` in seconds since
+    1970. `clock` is the session's, where that is not the machine's.
 
     Raises ConfigurationError if no file was named or the file cannot be opened. A later error of writing, such as a
     full disk, hurts nothing but the history: it is logged once, and again after a time in which writing worked.
@@ -40,6 +40,7 @@ class HistoryObserver:
         self._path = Path(named).absolute()
         self._clock = clock or SystemClock()
         self._missing = 0
+        self._torn = False
         try:
             os.close(open_for_lines(self._path))
         except OSError as error:
@@ -49,12 +50,14 @@ class HistoryObserver:
     def on_event(self, event: Event) -> None:
         """Write one event."""
         try:
-            append_line(self._path, self._line(event))
+            append_line(self._path, self._line(event), after_torn=self._torn)
         except OSError as error:
+            self._torn = self._torn or isinstance(error, TornLine)
             self._missing += 1
             if self._missing == 1:
                 logger().error("the history %s has a gap: an event could not be written (%s)", self._path, error)
             return
+        self._torn = False
         if self._missing:
             logger().warning("the history %s is written again; it lacks %d events", self._path, self._missing)
             self._missing = 0

@@ -104,12 +104,14 @@ class Agent:
 
     def write_summaries(self, term: drumbeat.Term) -> None:
         """Write the summary of each cycle that has ended and has none yet, until the term is over."""
+        newest = self.store.newest_cycle()
+        due = self.cycles.number(self.clock.now()) + 1 if newest is None else newest + 1
         for cycle in self.each_cycle(term.lost):
-            newest = self.store.newest_cycle()
-            for finished in range(cycle - 1 if newest is None else newest + 1, cycle):
-                text = self.summarise(finished)
-                if not (term.held and self.write(finished, text, token=term.token)):
+            while due < cycle:
+                text = self.summarise(due)
+                if not (term.held and self.write(due, text, token=term.token)):
                     return
+                due += 1
 
     def summarise(self, cycle: int) -> str:
         """Return the summary of a cycle, from what all agents have polled in it."""
@@ -138,7 +140,7 @@ class Agent:
             held = term.held
             self.journal.write(Woke(agent=self.name, at=self.clock.now(), token=term.token, held=held))
             if not held:
-                # No check excludes a pause between itself and the write. Here that write is sent: the store must refuse.
+                # A check cannot exclude a pause before the write. Here that write is sent: the store must refuse.
                 cycle = self.cycles.number(self.clock.now()) - 1
                 self.write(cycle, "written with the token of a lost term", token=term.token)
 

@@ -36,8 +36,6 @@ class Row:
 
 _STATES: dict[type[Record], str] = {
     Joined: "polling",
-    Killed: "killed",
-    Frozen: "frozen",
     Resumed: "woken",
     Dismissed: "leaving",
 }
@@ -77,16 +75,17 @@ class Board:
 def _updated(row: Row, record: Record) -> Row:
     match record:
         case Polled(values=values):
-            return replace(row, share=len(values))
+            row = replace(row, share=len(values))
         case Won(token=token):
-            return replace(row, token=token)
+            row = replace(row, token=token)
         case Over(token=token) if token == row.token:
-            return replace(row, token=None)
+            row = replace(row, token=None)
         case Killed():
-            return replace(row, state="killed", share=0, token=None)
+            row = replace(row, state="killed", share=0, token=None)
         case Frozen():
-            return replace(row, state="frozen", share=0)
+            row = replace(row, state="frozen", share=0)
         case StateChanged(state=state):
-            return replace(row, state=_SESSION_STATES.get(state, state.lower()))
+            row = replace(row, state=_SESSION_STATES.get(state, state.lower()))
         case _:
-            return replace(row, state=_STATES.get(type(record), row.state))
+            row = replace(row, state=_STATES.get(type(record), row.state))
+    return row

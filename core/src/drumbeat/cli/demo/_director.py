@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import drumbeat
 from drumbeat.cli.demo._figures import Evidence, agreed_at, polled_again_at
-from drumbeat.cli.demo._meters import lasting_processes, list_meters
 from drumbeat.cli.demo._orders import Cycles, Orders
 from drumbeat.cli.demo._plan import PEACEFUL_CYCLES, TIME_LIMIT
 from drumbeat.cli.demo._records import (
@@ -71,7 +70,7 @@ class Director:
         self._interrupts = interrupts
         self._clock = drumbeat.SystemClock()
         self._cycles = Cycles(self._clock.now(), plan.cycle)
-        self._meters = list_meters(lasting_processes(os.getpid()))
+        self._meters = plan.meters
         self._reader = Reader(folder)
         self._records: list[Record] = []
         self._living: set[str] = set()
@@ -119,14 +118,15 @@ class Director:
             pid = self._team.start(orders)
             self._add(Started(agent=orders.member_id, at=self._clock.now(), pid=pid))
             self._living.add(orders.member_id)
-        self._agree(since=0.0, within=START_WITHIN + self._plan.failover_bound)
+        at = self._agree(since=0.0, within=START_WITHIN + self._plan.failover_bound)
+        self._mark(at, f"{len(self._living)} agents share the {len(self._meters)} meters")
         self._until(self._leader, "nobody was elected", within=START_WITHIN)
 
     def _keep_peace(self) -> None:
         """Let some whole cycles pass, and a random part of one, so that what comes next may come at any moment."""
-        last = self._cycles.number(self._clock.now()) + PEACEFUL_CYCLES
+        after = self._cycles.number(self._clock.now()) + 1 + PEACEFUL_CYCLES
         within = (PEACEFUL_CYCLES + LATE_CYCLES) * self._plan.cycle
-        self._until(lambda: self._have_polled(last), f"not everybody had polled cycle {last}", within=within)
+        self._until(lambda: self._have_polled(after), f"not everybody had polled cycle {after}", within=within)
         strike = self._clock.now() + self._plan.cycle * secrets.SystemRandom().random()
         self._until(lambda: self._clock.now() >= strike or None, "time stood still", within=within)
 
@@ -152,7 +152,8 @@ class Director:
         within = self._lease_ttl()
         self._until(lambda: self._first(Woke, at), "the woken leader did not look at its term", within=within)
         self._until(lambda: self._first(Rejected, at), "no write with the old token was rejected", within=within)
-        self._agree(since=at, within=self._plan.failover_bound)
+        back = self._agree(since=at, within=self._plan.failover_bound)
+        self._mark(back, f"{len(self._living)} agents share the {len(self._meters)} meters again")
 
     def _freeze(self, leader: str) -> float:
         """Stop an agent, but not inside a write to the store, where it would lock out everybody; return when."""
@@ -171,26 +172,23 @@ class Director:
         """Wait until somebody else leads and writes, and all meters are polled again."""
         within = self._plan.failover_bound + LATE_CYCLES * self._plan.cycle
         won = self._until(lambda: self._first(Won, since), f"nobody led after the {cause}", within=within)
+        self._until(lambda: self._first(Summarised, won.at), "the new leader wrote no summary", within=within)
+        self._agree(since=since, within=within)
         again = self._until(
             lambda: polled_again_at(self._all(Polled), meters=self._meters, since=since),
             f"not every meter was polled again after the {cause}",
             within=within,
         )
-        self._add(Milestone(agent="", at=again, text=f"every meter is polled again, {again - since:.3f} s after the {cause}"))
-        self._until(lambda: self._first(Summarised, won.at), "the new leader wrote no summary", within=within)
-        self._agree(since=since, within=within)
+        who = "1 agent" if len(self._living) == 1 else f"{len(self._living)} agents"
+        self._mark(again, f"every meter is polled by {who}, {again - since:.3f} s after the {cause}")
 
-    def _agree(self, *, since: float, within: float) -> None:
-        """Wait until the living agents share the meters among just themselves."""
-        within += LATE_CYCLES * self._plan.cycle
-        at = self._until(
+    def _agree(self, *, since: float, within: float) -> float:
+        """Wait until the living agents share the meters among just themselves; return since when they do."""
+        return self._until(
             lambda: agreed_at(self._all(Polled), self._living, meters=self._meters, since=since),
             f"{len(self._living)} agents did not come to share the meters",
-            within=within,
+            within=within + LATE_CYCLES * self._plan.cycle,
         )
-        count = len(self._living)
-        text = f"{count} agent{'s share' if count > 1 else ' has'} the {len(self._meters)} meters"
-        self._add(Milestone(agent="", at=at, text=text))
 
     def _dismiss(self) -> None:
         at = self._clock.now()
@@ -242,6 +240,9 @@ class Director:
     def _collect(self) -> None:
         for record in self._reader.new():
             self._add(record)
+
+    def _mark(self, at: float, text: str) -> None:
+        self._add(Milestone(agent="", at=at, text=text))
 
     def _add(self, record: Record) -> None:
         self._records.append(record)

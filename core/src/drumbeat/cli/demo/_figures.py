@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from drumbeat import Partition
+from drumbeat._partition import Partition
 from drumbeat.cli.demo._records import (
     Dismissed,
     Frozen,
@@ -20,7 +20,6 @@ from drumbeat.cli.demo._records import (
     Resumed,
     Started,
     Woke,
-    Won,
 )
 from drumbeat.history import History, find_overlaps, find_token_faults, terms
 
@@ -146,17 +145,15 @@ def judged_cycles(evidence: Evidence) -> list[int]:
     ]
 
 
-def agreed_at(
-    polls: Iterable[Polled], living: Iterable[str], *, meters: Sequence[str], since: float
-) -> float | None:
+def agreed_at(polls: Iterable[Polled], living: Iterable[str], *, meters: Sequence[str], since: float) -> float | None:
     """Return when each living agent had, after `since`, polled just the share that is its own among the living.
 
     Until then some agent acted by an older view. None if there is an agent that has not got so far.
     """
-    shares = {agent: set(share) for agent, share in Partition(living).split(meters).items()}
+    shares = {agent: frozenset(share) for agent, share in Partition(living).split(meters).items()}
     first: dict[str, float] = {}
     for poll in _begun(polls, since):
-        if poll.values.keys() == shares.get(poll.agent):
+        if frozenset(poll.values) == shares.get(poll.agent):
             first.setdefault(poll.agent, poll.at)
     return max(first.values()) if first and first.keys() == shares.keys() else None
 

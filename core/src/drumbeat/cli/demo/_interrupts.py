@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Final, Self
+
+#: What Python's signal module gives for a signal; None stands for one that was set outside Python.
+Handler = Callable[[int, FrameType | None], object] | int | None
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -25,7 +29,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self._number: int | None = None
-        self._before: dict[int, signal.Handlers] = {}
+        self._before: dict[int, Handler] = {}
 
     def check(self) -> None:
         """Raise Interrupted if a signal has come."""

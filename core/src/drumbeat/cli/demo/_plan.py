@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import drumbeat
 from drumbeat import Capability, ConfigurationError
+from drumbeat.cli.demo._meters import lasting_processes, list_meters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,14 +23,14 @@ TIME_LIMIT: Final = 36.0
 DEFAULT_TTL: Final = 3.0
 #: One agent is killed and another one frozen, so that a third one is needed to go on.
 MIN_AGENTS: Final = 3
-MAX_AGENTS: Final = 50
+MAX_AGENTS: Final = 12
 #: Whole cycles in peace before the kill, between kill and freeze, and after the waking.
 PEACEFUL_CYCLES: Final = 3
 LONGEST_CYCLE: Final = 1.0
 SHORTEST_CYCLE: Final = 0.4
 
-#: Cycles in a run: three times peace with what was begun before and a pause of random length, and three changes.
-_CYCLES: Final = 3 * (PEACEFUL_CYCLES + 1) + 2 + 3 * 2
+#: Cycles in a run: three times peace, between the rest of a cycle and a part of one, and what three changes cut off.
+_CYCLES: Final = 3 * (PEACEFUL_CYCLES + 2) + 3 * 2
 #: Seconds for starting and ending the processes.
 _OVERHEAD: Final = 5.0
 
@@ -46,6 +47,8 @@ class Plan:
     #: Worst case of a failover on this backend.
     failover_bound: float
     server: str
+    #: The names of all meters, the same for everybody throughout the run.
+    meters: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ def make_plan(place: Place, *, agents: int, ttl: float | None, wait: Callable[[]
         )
     if place.url.startswith("memory://"):
         raise ConfigurationError(
-            "memory:// lives inside one process, and the demo starts several; leave --url out to use a file of this host"
+            "memory:// lives inside one process, and the demo starts several; leave --url out, and they meet in a file"
         )
     profile = _ask(place, ttl, wait)
     lease_ttl = max(DEFAULT_TTL, profile.limits.min_ttl) if ttl is None else ttl
@@ -99,6 +102,7 @@ def make_plan(place: Place, *, agents: int, ttl: float | None, wait: Callable[[]
         cycle=cycle,
         failover_bound=bound,
         server=profile.server,
+        meters=list_meters(lasting_processes(os.getpid())),
     )
 
 

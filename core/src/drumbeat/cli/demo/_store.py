@@ -14,7 +14,11 @@ BUSY_TIMEOUT: Final = 2.0
 
 _CREATE: Final = """
     CREATE TABLE summaries (
-        number INTEGER PRIMARY KEY, cycle INTEGER NOT NULL, token INTEGER NOT NULL, agent TEXT NOT NULL, text TEXT NOT NULL
+        number INTEGER PRIMARY KEY,
+        cycle INTEGER NOT NULL,
+        token INTEGER NOT NULL,
+        agent TEXT NOT NULL,
+        text TEXT NOT NULL
     )
 """
 
@@ -82,9 +86,7 @@ class SummaryStore:
         """Return all summaries in the order in which they were written."""
         with self._connect() as connection:
             rows = connection.execute("SELECT cycle, token, agent, text FROM summaries ORDER BY number").fetchall()
-        return tuple(
-            Summary(cycle=cycle, token=token, agent=agent, text=text) for cycle, token, agent, text in rows
-        )
+        return tuple(Summary(cycle=cycle, token=token, agent=agent, text=text) for cycle, token, agent, text in rows)
 
     def is_free(self) -> bool:
         """Return whether no process is inside a write; one that is frozen there would lock all others out."""

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 _QUOTED: Final[Mapping[str, str]] = {
     "load.1min": "load {:.2f}",
     "memory.percent": "memory {:.0f} %",
-    "disk./.percent": "disk {:.0f} %",
 }
 
 

@@ -27,6 +27,7 @@ class Team:
         self._folder = folder
         self._agents: dict[str, subprocess.Popen[bytes]] = {}
         self._killed: set[str] = set()
+        self._frozen: set[str] = set()
 
     def start(self, orders: Orders) -> int:
         """Start an agent with its orders; return its process id.
@@ -56,12 +57,14 @@ class Team:
 
     def freeze(self, name: str) -> None:
         """Stop an agent by SIGSTOP; return once it stands still."""
-        os.kill(self._agents[name].pid, signal.SIGSTOP)
+        self._frozen.add(name)
+        self._agents[name].send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self._agents[name].pid, os.WSTOPPED)
 
     def wake(self, name: str) -> None:
         """Let a frozen agent go on."""
-        os.kill(self._agents[name].pid, signal.SIGCONT)
+        self._agents[name].send_signal(signal.SIGCONT)
+        self._frozen.discard(name)
 
     def failures(self) -> Iterator[str]:
         """Tell of each agent that has ended by itself, with its last words."""
@@ -76,7 +79,8 @@ class Team:
         for agent in self._agents.values():
             if agent.stdin is not None:
                 agent.stdin.close()
-            agent.send_signal(signal.SIGCONT)
+        for name in list(self._frozen):
+            self.wake(name)
         until = time.monotonic() + LEAVE_WITHIN
         for agent in self._agents.values():
             try:

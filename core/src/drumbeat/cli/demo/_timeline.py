@@ -45,29 +45,33 @@ class Timeline:
         text = self._words(record)
         if text is None:
             return None
-        return Entry(
-            seconds=record.at - self._begin, kind=type(record).__name__.lower(), agent=record.agent, text=text
-        )
+        return Entry(seconds=record.at - self._begin, kind=type(record).__name__.lower(), agent=record.agent, text=text)
 
     def _words(self, record: Record) -> str | None:
         match record:
-            case Milestone(text=text) | Summarised(text=text):
+            case Milestone(text=text):
                 return text
-            case Won(token=token):
-                return f"leads with token {token}{self._since_fault(record)}"
             case Killed():
                 self._fault = record
-                return "was killed by SIGKILL while it led"
+                return "killed by SIGKILL while it leads"
             case Frozen():
                 self._fault = record
-                return "was frozen by SIGSTOP while it led"
+                return "frozen by SIGSTOP while it leads"
             case Resumed():
                 return self._woken(record)
-            case Woke(token=token, held=held):
-                after = f"{1000 * (record.at - self._resumed):.1f} ms after waking"
-                return f"{after}, it {'still believed in' if held else 'knew it had lost'} token {token}"
-            case Rejected(token=token, highest=highest):
-                return f"its write with old token {token} was rejected: the store knew {highest}"
+            case _:
+                return self._own_words(record)
+
+    def _own_words(self, record: Record) -> str | None:
+        match record:
+            case Won(token=token):
+                return f"leads with token {token}{self._since_fault(record)}"
+            case Summarised(cycle=cycle, text=text):
+                return f"cycle {cycle}: {text}"
+            case Woke():
+                return self._look(record)
+            case Rejected(token=token):
+                return f"write with the old token {token} rejected"
             case StateChanged(state=state):
                 return self._state(record.agent, state)
             case _:
@@ -82,7 +86,13 @@ class Timeline:
     def _woken(self, resumed: Resumed) -> str:
         self._resumed = resumed.at
         slept = resumed.at - (resumed.at if self._fault is None else self._fault.at)
-        return f"was woken by SIGCONT after {slept:.1f} s"
+        return f"woken by SIGCONT after {slept:.1f} s"
+
+    def _look(self, woke: Woke) -> str:
+        after = f"after {1000 * (woke.at - self._resumed):.1f} ms"
+        if woke.held:
+            return f"still believed in token {woke.token} {after}"
+        return f"knew {after} that token {woke.token} is lost"
 
     def _state(self, agent: str, state: str) -> str | None:
         if state == "LOST":

@@ -1,0 +1,257 @@
+"""Any sequence of beats, pauses, campaigns, lost answers and late writes: never two leaders, tokens rise."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import hypothesis.strategies as st
+from backends.harness import Actor
+from backends.rig import RiggedWorld, Write, store_of
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from drumbeat._errors import Conflict, SessionLost, Unavailable
+from drumbeat._timing import Timing
+from drumbeat.hookspecs import LeaderRecord, SessionRequest, Won
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Literal
+
+    from drumbeat.hookspecs import Seat
+
+MEMBERS = st.integers(min_value=0, max_value=3)
+NAMES = st.sampled_from(["e", "f"])
+FAULTS = st.sampled_from([None, None, None, "lost reply", "late", "refused"])
+
+
+class Process:
+    """A process as the core would be one: it believes in its session until a deadline of its own."""
+
+    def __init__(self, world: RiggedWorld, member_id: str) -> None:
+        self.actor = Actor(world, member_id, backend=world.backend())
+        self.request: SessionRequest | None = None
+        self.sent = 0.0
+        self.deadline = float("-inf")
+        self.held: dict[str, Seat] = {}
+        #: What may have happened to the session without its silence: it was superseded, replaced or closed.
+        self.may_be_over = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process believes in its session."""
+        return self.actor.world.clock.now() < self.deadline
+
+
+class CompareAndSet(RuleBasedStateMachine):
+    """Four processes on one store, of which hypothesis chooses who does what, and what goes wrong with it."""
+
+    volatile: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = RiggedWorld(Path(), volatile=self.volatile, policy="trust" if not self.volatile else "wait")
+        self.world.say_of_losses("nothing was lost")
+        timing = Timing.plan(ttl=self.world.ttl, heartbeat_interval=None, request_timeout=None, early_expiry=0.0)
+        self.usable = timing.usable
+        self.processes = [Process(self.world, f"member-{number}") for number in range(4)]
+        self.tokens: dict[str, dict[int, tuple[str, int]]] = {}
+        self.late: list[Write] = []
+        for process in self.processes:
+            self.open(process, fault=None)
+
+    # What a process does ------------------------------------------------------------------------------------
+
+    def attempt(self, process: Process, fault: Fault, operation: Callable[[], object], *, write: int = 0) -> bool:
+        """Run an operation, one of whose writes may fail; return whether it answered."""
+        store = store_of(process.actor)
+        try:
+            if fault is None:
+                operation()
+            else:
+                with store.failing(write, fault):
+                    operation()
+        except Unavailable:
+            return False
+        except SessionLost:
+            self.lose(process)
+            return False
+        finally:
+            self.late += store.late
+            store.late.clear()
+        return True
+
+    def lose(self, process: Process) -> None:
+        process.deadline = float("-inf")
+        process.held.clear()
+        process.actor.candidacies.clear()
+
+    def open(self, process: Process, fault: Fault, *, replace: bool = False) -> None:
+        if process.request is None or process.request.replace != replace:
+            old = process.actor.lease.incarnation or None
+            process.request = process.actor.request(supersedes=old, replace=replace)
+        request, sent = process.request, self.world.clock.now()
+        try:
+            answered = self.attempt(process, fault, lambda: process.actor.open(request))
+        except Conflict:
+            return
+        if answered:
+            process.sent, process.deadline, process.request = sent, sent + self.usable, None
+            process.may_be_over = False
+
+    @rule(member=MEMBERS, fault=FAULTS, write=st.integers(0, 2))
+    def beat(self, member: int, fault: Fault, write: int) -> None:
+        process = self.processes[member]
+        if not process.alive:
+            return
+        actor, sent = process.actor, self.world.clock.now()
+        actor.seats = dict(process.held)
+        lost: list[object] = []
+        if self.attempt(process, fault, lambda: lost.extend(actor.beat().lost), write=write):
+            process.sent, process.deadline = sent, sent + self.usable
+            process.held = {name: seat for name, seat in process.held.items() if seat not in lost}
+
+    @rule(member=MEMBERS, fault=FAULTS, again=st.booleans())
+    def reopen(self, member: int, fault: Fault, *, again: bool) -> None:
+        process = self.processes[member]
+        if process.alive and not again:
+            return
+        self.lose(process)
+        self.open(process, fault)
+
+    @rule(member=MEMBERS)
+    def crash_and_restart(self, member: int) -> None:
+        """The process is killed; another one with its member id comes, and has to wait for its death."""
+        self.lose(self.processes[member])
+        self.processes[member] = Process(self.world, f"member-{member}")
+
+    @rule(member=MEMBERS, name=NAMES, fault=FAULTS, write=st.integers(0, 2))
+    def campaign(self, member: int, name: str, fault: Fault, write: int) -> None:
+        process = self.processes[member]
+        if not process.alive or name in process.held:
+            return
+        actor, answers = process.actor, list[object]()
+        if self.attempt(process, fault, lambda: answers.append(actor.campaign(name)), write=write):
+            (answer,) = answers
+            if isinstance(answer, Won):
+                process.held[name] = answer.seat
+                self.record(process, answer.seat)
+
+    @rule(member=MEMBERS, name=NAMES)
+    def give_up(self, member: int, name: str) -> None:
+        """The process stops wanting an attempt and says nothing; its next heartbeat is to clean up."""
+        self.processes[member].actor.candidacies.pop(name, None)
+
+    @rule(member=MEMBERS, name=NAMES, fault=FAULTS)
+    def withdraw(self, member: int, name: str, fault: Fault) -> None:
+        process = self.processes[member]
+        attempt = process.actor.candidacies.get(name)
+        if process.alive and attempt:
+            self.attempt(process, fault, lambda: process.actor.withdraw(name, attempt))
+
+    @rule(member=MEMBERS, name=NAMES, fault=FAULTS)
+    def resign(self, member: int, name: str, fault: Fault) -> None:
+        process = self.processes[member]
+        seat = process.held.pop(name, None)
+        if seat is not None:
+            self.attempt(process, fault, lambda: process.actor.resign(seat))
+
+    @rule(member=MEMBERS, name=NAMES)
+    def proclaim(self, member: int, name: str) -> None:
+        process = self.processes[member]
+        seat = process.held.get(name)
+        if seat is not None and process.alive:
+            assert process.actor.proclaim(seat, b"value")
+
+    @rule(member=MEMBERS, name=NAMES, fault=FAULTS, write=st.integers(0, 3))
+    def join(self, member: int, name: str, fault: Fault, write: int) -> None:
+        process = self.processes[member]
+        if process.alive:
+            self.attempt(process, fault, lambda: process.actor.join(name), write=write)
+
+    @rule(member=MEMBERS, name=NAMES)
+    def leave(self, member: int, name: str) -> None:
+        process = self.processes[member]
+        if process.alive:
+            process.actor.leave(name)
+            assert process.actor.member_id not in process.actor.members(name)
+
+    @rule(member=MEMBERS, name=NAMES)
+    def look(self, member: int, name: str) -> None:
+        process = self.processes[member]
+        members = process.actor.members(name)
+        leader = process.actor.leader(name)
+        for other in self.processes:
+            if other.alive and name in other.held:
+                assert isinstance(leader, LeaderRecord)
+                assert leader.token == other.held[name].token
+        assert set(members) <= {f"member-{number}" for number in range(4)}
+
+    @precondition(lambda self: self.late)
+    @rule(data=st.data())
+    def a_late_write_arrives(self, data: st.DataObject) -> None:
+        self.late.pop(data.draw(st.integers(0, len(self.late) - 1))).arrive()
+
+    @rule(ttls=st.sampled_from([0.01, 0.25, 0.5, 1.002, 1.1]))
+    def pass_time(self, ttls: float) -> None:
+        self.world.wait(ttls * self.world.ttl)
+
+    # What holds at every moment -----------------------------------------------------------------------------
+
+    def record(self, process: Process, seat: Seat) -> None:
+        terms = self.tokens.setdefault(seat.election, {})
+        who = (process.actor.lease.incarnation, seat.attempt)
+        assert terms.setdefault(seat.token, who) == who
+        assert seat.token == max(terms)
+
+    @invariant()
+    def at_most_one_leads(self) -> None:
+        """LEAD-1: of those who believe that they lead, at most one does at any moment."""
+        for name in ("e", "f"):
+            believers = [process for process in self.processes if process.alive and name in process.held]
+            assert len(believers) <= 1
+
+    @invariant()
+    def nobody_dies_early(self) -> None:
+        """BEAT-3: a session is marked dead at the earliest one TTL after its last answered heartbeat was sent."""
+        contents = store_of(self.processes[0].actor).contents
+        for process in self.processes:
+            stored = contents.get(f"db:session:tests:{process.actor.member_id}")
+            if stored is None or not process.alive:
+                continue
+            session = json.loads(stored[0][1:])
+            assert session["incarnation"] == process.actor.lease.incarnation
+            assert session["state"] == "alive"
+            assert self.world.clock.now() - process.sent < self.world.ttl
+
+
+class VolatileCompareAndSet(CompareAndSet):
+    """The same on a store that now and then forgets everything, or the session of somebody."""
+
+    volatile = True
+
+    @rule(ttls=st.sampled_from([1.0, 6.1]))
+    def wait_long(self, ttls: float) -> None:
+        """Time passes for everybody, and who is alive beats."""
+        for _ in range(int(ttls * 4)):
+            self.world.wait(self.world.ttl / 4)
+            for member in range(4):
+                self.beat(member, None, 0)
+
+    @rule()
+    def forget_everything(self) -> None:
+        self.world.wipe()
+
+    @invariant()
+    def nobody_dies_early(self) -> None:
+        """What was forgotten is nobody's fault."""
+
+
+Fault = "Literal['lost reply', 'late', 'refused'] | None"
+
+TestCompareAndSet = CompareAndSet.TestCase
+TestCompareAndSet.settings = settings(max_examples=150, stateful_step_count=60)
+TestVolatile = VolatileCompareAndSet.TestCase
+TestVolatile.settings = settings(max_examples=100, stateful_step_count=60)

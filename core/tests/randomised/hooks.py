@@ -1,0 +1,530 @@
+"""A backend beside the reference model: every hook is asked of both, and both must say the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import count
+from typing import TYPE_CHECKING, ClassVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from randomised.sides import Half, Opened, Process, Tokens
+
+import drumbeat
+from drumbeat import Capability
+from drumbeat._session import load_backend
+from drumbeat._settings import read_settings
+from drumbeat.hookspecs import (
+    Beat,
+    Candidacy,
+    Joined,
+    LeaderRecord,
+    Lease,
+    Membership,
+    ReapTicket,
+    Seat,
+    SessionRequest,
+    Waiting,
+    Won,
+)
+from drumbeat.memory import MemoryBackend
+from drumbeat.testing import FakeClock, memory_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from drumbeat._facade import Backend
+
+NAMESPACE = "n"
+GROUPS = ("g", "group/ü")
+ELECTIONS = ("election/e", "lock/l")
+MEMBERS = ("a", "b", "c")
+TTLS = (1.0, 2.0, 4.0)
+#: Longer than any example: in the model such a lease ends when the test says so.
+ENDLESS = 86_400.0
+#: Seconds of real time for a hook.
+TIMEOUT = 10.0
+
+#: Which session a rule is about; taken modulo the number that there are.
+WHICH = st.integers(0, 3)
+GROUP = st.sampled_from(GROUPS)
+ELECTION = st.sampled_from(ELECTIONS)
+VALUE = st.binary(max_size=3)
+
+
+def open_backend(url: str, clock: FakeClock) -> Backend:
+    """Return a new backend object, as another process would have it."""
+    return load_backend(read_settings(url, {"namespace": NAMESPACE, "on_empty_store": "trust"}), clock=clock)
+
+
+class HookMachine(RuleBasedStateMachine):
+    """Asks a backend and the model the same, in any order; a subclass says which backend."""
+
+    #: Whether a lease ends at its very moment by the server's clock. Otherwise `is_over` tells whether it has ended,
+    #: and the model follows: it must not be too early.
+    exact: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = FakeClock()
+        self.numbers = count()
+        self.real_tokens, self.model_tokens = Tokens(), Tokens()
+        self.model_url = memory_url()
+        self.start()
+        self.processes = [self._new_process() for _ in range(4)]
+        self.profile = self.processes[0].real.backend.describe(timeout=TIMEOUT)
+        #: What crashed processes had opened, until its lease is over.
+        self.ghosts: list[Opened] = []
+        self.attentive = True
+
+    def start(self) -> None:
+        """Make a fresh store."""
+        raise NotImplementedError
+
+    def backend(self) -> Backend:
+        """Return a new backend object of the store."""
+        raise NotImplementedError
+
+    def is_over(self, opened: Opened) -> bool:
+        """Return whether the store has ended a session."""
+        raise NotImplementedError
+
+    def teardown(self) -> None:
+        """Let go of the stores."""
+        for opened in self.sessions:
+            opened.real.backend.drop_session(opened.real.lease)
+        MemoryBackend.forget_store(self.model_url.removeprefix("memory://"))
+
+    @property
+    def sessions(self) -> list[Opened]:
+        """What processes have opened and not let go of; some of it may be over."""
+        return [process.opened for process in self.processes if process.opened is not None]
+
+    # Sessions -----------------------------------------------------------------------------------------------
+
+    @initialize(attentive=st.booleans())
+    def begin(self, attentive: bool) -> None:
+        """Most have a session. Views are compared after every step, or only now and then."""
+        self.attentive = attentive
+        for process, member, ttl in zip(self.processes, MEMBERS, TTLS, strict=False):
+            self._open(process, member, ttl=ttl)
+
+    @rule(where=WHICH, member=st.sampled_from(MEMBERS), ttl=st.sampled_from(TTLS), force=st.booleans())
+    def open(self, where: int, member: str, ttl: float, force: bool) -> None:
+        """Open a session under an id that may be in use, or in the place of the process's own."""
+        process = self.processes[where]
+        old = process.opened
+        if old is None:
+            self._open(process, member, ttl=ttl, force=force)
+        elif self._open(process, old.member_id, ttl=ttl, force=force, supersedes=old.incarnation):
+            self._drop(old)
+
+    @rule(where=WHICH, ttl=st.sampled_from(TTLS), closes=st.booleans())
+    def reopen(self, where: int, ttl: float, closes: bool) -> None:
+        """Go on with a new incarnation, as after LOST: close if that can be done, drop, open."""
+        process = self.processes[where]
+        old = process.opened
+        if old is None:
+            return
+        if closes:
+            self._close(old)
+        self._drop(old)
+        self._open(process, old.member_id, ttl=ttl, supersedes=old.incarnation)
+
+    @rule(where=WHICH)
+    def open_once_more(self, where: int) -> None:
+        """Repeat the request for a live session, as after a lost answer."""
+        opened = self.processes[where].opened
+        if opened is None or self._lapsed(opened):
+            return
+        request = SessionRequest(incarnation=opened.incarnation, member_id=opened.member_id, ttl=opened.ttl)
+        sent = self.clock.now()
+        if isinstance(self._request(opened, request), Lease):
+            opened.renewed = sent
+
+    @rule(where=WHICH)
+    def close(self, where: int) -> None:
+        """Close a session, perhaps one that is over."""
+        opened = self.processes[where].opened
+        if opened is not None:
+            self._close(opened)
+
+    @rule(where=WHICH)
+    def crash(self, where: int) -> None:
+        """A process ends without a word, and with it all that its backend object knew; another takes its place."""
+        process = self.processes[where]
+        if process.opened is not None:
+            self._drop(process.opened)
+        self.processes[where] = self._new_process()
+
+    @rule(where=WHICH, whose=st.integers(0, 7))
+    def reap(self, where: int, whose: int) -> None:
+        """End somebody's session, perhaps one that is over."""
+        known = [*self.sessions, *self.ghosts]
+        if known:
+            other = known[whose % len(known)]
+            ticket = ReapTicket(other.incarnation, other.member_id)
+            self._both(self.processes[where], lambda half: half.backend.reap_session(ticket, timeout=TIMEOUT))
+
+    # Heartbeats ---------------------------------------------------------------------------------------------
+
+    @rule()
+    def all_beat(self) -> None:
+        """Everybody beats."""
+        for opened in self.sessions:
+            self._beat(opened)
+
+    @precondition(lambda self: self.sessions)
+    @rule(which=WHICH)
+    def beat(self, which: int) -> None:
+        """Beat with all that the session believes."""
+        opened = self._pick(which)
+        opened.earlier.append(opened.holdings())
+        self._beat(opened)
+
+    @precondition(lambda self: self.sessions)
+    @rule(which=WHICH, kept=st.lists(st.booleans(), min_size=4, max_size=4))
+    def beat_having_given_up(self, which: int, kept: list[bool]) -> None:
+        """Beat without some of what the store has for the session: it was given up, so the store must forget it."""
+        opened = self._pick(which)
+        dropped = [item for place, item in enumerate(opened.attempts()) if not kept[place % 4]]
+        for item in dropped:
+            opened.give_up(item)
+        groups = list(opened.memberships)
+        for place, group in enumerate(groups):
+            if not kept[-1 - place % 4]:
+                del opened.memberships[group]
+        self._beat(opened)
+
+    @precondition(lambda self: self.sessions)
+    @rule(which=WHICH, age=st.integers(1, 4))
+    def beat_as_of_earlier(self, which: int, age: int) -> None:
+        """Beat with holdings that were listed before other calls were made."""
+        opened = self._pick(which)
+        if opened.earlier:
+            answer = self._both(
+                opened,
+                lambda half: half.backend.heartbeat(
+                    half.lease, half.holdings(opened.earlier[-age:][0]), timeout=TIMEOUT
+                ),
+            )
+            self._believe(opened, answer, sent=self.clock.now())
+
+    @precondition(lambda self: self.sessions)
+    @rule(which=WHICH, group=GROUP, attempt=st.integers(1, 9), whose=st.integers(0, 20))
+    def beat_with_too_much(self, which: int, group: str, attempt: int, whose: int) -> None:
+        """Beat with a membership and a seat that are not the session's, or not any more: the answer names them."""
+        opened = self._pick(which)
+        holdings = opened.holdings()
+        places = {place.group: place for place in holdings.memberships}
+        places[group] = Membership(group, min(attempt, opened.newest))
+        seats = dict.fromkeys(holdings.seats)
+        won = [seat for other in self.sessions for seat in other.won]
+        if won:
+            seats[won[whose % len(won)]] = None
+        listed = replace(holdings, memberships=tuple(places.values()), seats=tuple(seats))
+        sent = self.clock.now()
+        answer = self._both(
+            opened, lambda half: half.backend.heartbeat(half.lease, half.holdings(listed), timeout=TIMEOUT)
+        )
+        self._believe(opened, answer, sent=sent)
+        if places[group].attempt != opened.memberships.get(group):
+            opened.memberships.pop(group, None)
+
+    # Groups -------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.sessions)
+    @rule(which=WHICH, group=GROUP, value=VALUE)
+    def join(self, which: int, group: str, value: bytes) -> None:
+        """Join, perhaps again."""
+        opened = self._pick(which)
+        attempt = opened.attempt()
+        answer = self._both(
+            opened,
+            lambda half: half.backend.join_group(half.lease, group, attempt=attempt, value=value, timeout=TIMEOUT),
+        )
+        if isinstance(answer, Joined):
+            opened.memberships[group] = attempt
+
+    @precondition(lambda self: self.sessions)
+    @rule(which=WHICH, group=GROUP, value=VALUE)
+    def update(self, which: int, group: str, value: bytes) -> None:
+        """Replace a value, perhaps without being a member."""
+        self._both(
+            self._pick(which),
+            lambda half: half.backend.update_member(half.lease, group, value=value, timeout=TIMEOUT),
+        )
+
+    @precondition(lambda self: self.sessions)
+    @rule(which=WHICH, group=GROUP)
+    def leave(self, which: int, group: str) -> None:
+        """Leave, perhaps without being a member."""
+        opened = self._pick(which)
+        opened.memberships.pop(group, None)
+        self._both(opened, lambda half: half.backend.leave_group(half.lease, group, timeout=TIMEOUT))
+
+    # Elections ----------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.sessions)
+    @rule(which=WHICH, election=ELECTION, value=VALUE)
+    def campaign(self, which: int, election: str, value: bytes) -> None:
+        """Try once, with a new attempt."""
+        opened = self._pick(which)
+        candidacy = Candidacy(election, opened.attempt())
+        opened.candidacies.append(candidacy)
+        self._campaign(opened, candidacy, value)
+
+    @precondition(lambda self: any(opened.attempts() for opened in self.sessions))
+    @rule(which=WHICH, number=st.integers(0, 7), value=VALUE)
+    def campaign_again(self, which: int, number: int, value: bytes) -> None:
+        """Try again with an attempt that waits, or that has won."""
+        opened = self._pick(which)
+        known = opened.attempts()
+        if known:
+            self._campaign(opened, known[number % len(known)], value)
+
+    @precondition(lambda self: any(opened.candidacies for opened in self.sessions))
+    @rule(which=WHICH, number=st.integers(0, 7))
+    def outwait_the_holder(self, which: int, number: int) -> None:
+        """Come back when the answer says so, beating meanwhile: a holder that has not beaten is out of the way."""
+        opened = self._pick(which)
+        if not opened.candidacies:
+            return
+        candidacy = opened.candidacies[number % len(opened.candidacies)]
+        answer = self._campaign(opened, candidacy, b"")
+        if not isinstance(answer, Waiting) or answer.retry_after is None:
+            return
+        self._beat_until(self.clock.now() + answer.retry_after + 0.001, [opened])
+        holder = answer.holder
+        answer = self._campaign(opened, candidacy, b"")
+        if isinstance(holder, LeaderRecord) and holder.incarnation != opened.incarnation and isinstance(answer, Waiting):
+            assert answer.holder != holder, f"{holder} is still in the way"
+
+    @precondition(lambda self: self.sessions)
+    @rule(which=WHICH, number=st.integers(0, 7))
+    def withdraw(self, which: int, number: int) -> None:
+        """Forget an attempt, whether it waits, has won or never was."""
+        opened = self._pick(which)
+        known = [*opened.attempts(), Candidacy(ELECTIONS[0], opened.newest + 1)]
+        gone = known[number % len(known)]
+        opened.give_up(gone)
+        self._both(
+            opened,
+            lambda half: half.backend.withdraw(half.lease, gone.election, attempt=gone.attempt, timeout=TIMEOUT),
+        )
+
+    @precondition(lambda self: any(opened.won for opened in self.sessions))
+    @rule(which=WHICH, number=st.integers(0, 7), own=st.booleans())
+    def resign(self, which: int, number: int, own: bool) -> None:
+        """Give up a seat, one that was given up before, or another session's."""
+        opened = self._pick(which)
+        seat = self._pick_seat(opened, number, own=own)
+        if seat is not None:
+            opened.seats = [other for other in opened.seats if other != seat]
+            self._both(opened, lambda half: half.backend.resign(half.lease, half.seat(seat), timeout=TIMEOUT))
+
+    @precondition(lambda self: any(opened.won for opened in self.sessions))
+    @rule(which=WHICH, number=st.integers(0, 7), own=st.booleans(), value=VALUE)
+    def proclaim(self, which: int, number: int, own: bool, value: bytes) -> None:
+        """Replace the value of a seat, of one that was given up, or of another session's."""
+        opened = self._pick(which)
+        seat = self._pick_seat(opened, number, own=own)
+        if seat is not None:
+            self._both(
+                opened,
+                lambda half: half.backend.proclaim(half.lease, half.seat(seat), value=value, timeout=TIMEOUT),
+            )
+
+    # Time ---------------------------------------------------------------------------------------------------
+
+    @rule(seconds=st.sampled_from([0.001, 0.1, 0.24, 0.5, 0.999, 1.0, 1.5, 4.0]))
+    def pass_time(self, seconds: float) -> None:
+        """Nobody beats for a while."""
+        self.clock.advance(seconds)
+
+    @precondition(lambda self: self.sessions)
+    @rule(which=WHICH, after=st.sampled_from([0.0, 0.0, 0.001, -0.001]))
+    def pass_time_until_a_lease_ends(self, which: int, after: float) -> None:
+        """Nobody beats until the very moment at which a lease ends, or just before or after it."""
+        opened = self._pick(which)
+        self.clock.advance(max(0.0, opened.renewed + opened.ttl + after - self.clock.now()))
+
+    @rule(seconds=st.sampled_from([-7200.0, -3.0, 0.5, 3600.0]))
+    def step_wall_clock(self, seconds: float) -> None:
+        """Somebody sets the wall clock."""
+        self.clock.step_wall(seconds)
+
+    @rule(silent=st.sets(WHICH, min_size=1, max_size=3))
+    def outlive_the_silent(self, silent: set[int]) -> None:
+        """Some beat on until they must have seen all the silent ones go."""
+        beating = [opened for number, opened in enumerate(self.sessions) if number not in silent]
+        self._compare_views(beating)
+        self._beat_until(self.clock.now() + self.profile.eviction.seconds(max(TTLS)), beating)
+        self._compare_views(beating)
+        silent_ones = {opened.incarnation for opened in [*self.sessions, *self.ghosts] if self._lapsed(opened)}
+        for opened in beating:
+            assert not silent_ones & self._seen_by(opened)
+
+    # Views --------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.sessions)
+    @rule(which=WHICH)
+    def look(self, which: int) -> None:
+        """Somebody reads everything."""
+        self._compare_views([self._pick(which)])
+
+    @invariant()
+    def looks_the_same(self) -> None:
+        """Whoever's turn it is reads everything."""
+        if self.attentive and self.sessions:
+            self._compare_views([self._pick(next(self.numbers))])
+
+    def _compare_views(self, readers: Iterable[Opened]) -> None:
+        for reader in readers:
+            self._both(reader, lambda half: half.backend.list_groups(half.lease, timeout=TIMEOUT))
+            for group in GROUPS:
+                self._both(
+                    reader, lambda half, name=group: half.backend.read_group(half.lease, name, timeout=TIMEOUT)
+                )
+            for election in ELECTIONS:
+                self._both(
+                    reader,
+                    lambda half, name=election: half.backend.read_leader(half.lease, name, timeout=TIMEOUT),
+                    election=election,
+                )
+
+    def _seen_by(self, reader: Opened) -> set[str]:
+        """Return the incarnations that a session sees in any place."""
+        backend, lease = reader.real.backend, reader.real.lease
+        groups = [backend.read_group(lease, group, timeout=TIMEOUT) for group in GROUPS]
+        leaders = [backend.read_leader(lease, election, timeout=TIMEOUT) for election in ELECTIONS]
+        found = {member.incarnation for group in groups for member in group.members}
+        return found | {leader.incarnation for leader in leaders if isinstance(leader, LeaderRecord)}
+
+    # Asking both --------------------------------------------------------------------------------------------
+
+    def _both(self, who: Opened | Process, ask: Callable[[Half], object], *, election: str = "") -> object:
+        """Ask the backend, then the model, compare, and return the backend's answer."""
+        given = who.real.answer(ask)
+        if not self.exact:
+            self._bury(
+                opened for opened in [*self.sessions, *self.ghosts] if self._lapsed(opened) and self.is_over(opened)
+            )
+        wanted = who.model.answer(ask)
+        real, model = who.real.plain(given, election=election), who.model.plain(wanted, election=election)
+        assert model == real, f"the model says {model}, the backend {real}"
+        self._compare_waits(given, wanted)
+        return given
+
+    def _compare_waits(self, given: object, wanted: object) -> None:
+        if not isinstance(given, Waiting | drumbeat.Conflict):
+            return
+        assert isinstance(wanted, Waiting | drumbeat.Conflict)
+        assert given.retry_after is not None
+        assert wanted.retry_after is not None
+        if self.exact:
+            assert abs(given.retry_after - wanted.retry_after) < 1e-6
+        else:
+            assert 0 < given.retry_after <= 1.001 * max(TTLS)
+
+    def _bury(self, ended: Iterable[Opened]) -> None:
+        """End sessions in the model."""
+        for opened in list(ended):
+            ticket = ReapTicket(opened.incarnation, opened.member_id)
+            opened.model.backend.reap_session(ticket, timeout=TIMEOUT)
+            self.ghosts = [ghost for ghost in self.ghosts if ghost is not opened]
+
+    # Doing --------------------------------------------------------------------------------------------------
+
+    def _new_process(self) -> Process:
+        return Process(
+            Half(self.backend(), self.real_tokens), Half(open_backend(self.model_url, self.clock), self.model_tokens)
+        )
+
+    def _open(
+        self, process: Process, member: str, *, ttl: float, force: bool = False, supersedes: str | None = None
+    ) -> bool:
+        request = SessionRequest(
+            incarnation=f"i{next(self.numbers)}", member_id=member, ttl=ttl, supersedes=supersedes, replace=force
+        )
+        lease = Lease(request.incarnation, member, ttl)
+        opened = Opened(
+            process=process,
+            real=replace(process.real, lease=lease),
+            model=replace(process.model, lease=lease),
+            incarnation=request.incarnation,
+            member_id=member,
+            ttl=ttl,
+            renewed=self.clock.now(),
+        )
+        if not isinstance(self._request(opened, request), Lease):
+            return False
+        process.opened = opened
+        return True
+
+    def _request(self, opened: Opened, request: SessionRequest) -> object:
+        def ask(half: Half) -> Lease:
+            endless = half is opened.model and not self.exact
+            return half.backend.open_session(replace(request, ttl=ENDLESS) if endless else request, timeout=TIMEOUT)
+
+        answer = self._both(opened, ask)
+        assert not isinstance(answer, Lease) or answer == opened.real.lease
+        return answer
+
+    def _close(self, opened: Opened) -> None:
+        self._both(opened, lambda half: half.backend.close_session(half.lease, timeout=TIMEOUT))
+
+    def _drop(self, opened: Opened) -> None:
+        """Let go of a session on both sides; whether that ends it, or its lease does, is claimed as a capability."""
+        for half in (opened.real, opened.model):
+            half.backend.drop_session(half.lease)
+        if Capability.CRASH_DETECTION in self.profile.capabilities:
+            self._bury([opened])
+        else:
+            self.ghosts.append(opened)
+        if opened.process.opened is opened:
+            opened.process.opened = None
+
+    def _beat(self, opened: Opened) -> None:
+        sent, holdings = self.clock.now(), opened.holdings()
+        answer = self._both(
+            opened, lambda half: half.backend.heartbeat(half.lease, half.holdings(holdings), timeout=TIMEOUT)
+        )
+        self._believe(opened, answer, sent=sent)
+
+    def _believe(self, opened: Opened, answer: object, *, sent: float) -> None:
+        if isinstance(answer, Beat):
+            opened.renewed = sent
+            opened.lose([opened.real.plain(item) for item in answer.lost])
+
+    def _beat_until(self, until: float, beating: list[Opened]) -> None:
+        while self.clock.now() < until:
+            for opened in beating:
+                self._beat(opened)
+            self.clock.advance(min(min(TTLS) / 4, until - self.clock.now()))
+
+    def _campaign(self, opened: Opened, candidacy: Candidacy, value: bytes) -> object:
+        answer = self._both(
+            opened,
+            lambda half: half.backend.campaign(
+                half.lease, candidacy.election, attempt=candidacy.attempt, value=value, timeout=TIMEOUT
+            ),
+            election=candidacy.election,
+        )
+        if isinstance(answer, Won):
+            opened.win(candidacy, opened.real.ranked(answer.seat))
+        elif isinstance(answer, Waiting) and Capability.FIFO_CANDIDATES not in self.profile.capabilities:
+            # Where there is no queue, whoever asks first wins: in the model nobody must stand in line either.
+            model = opened.model
+            model.backend.withdraw(model.lease, candidacy.election, attempt=candidacy.attempt, timeout=TIMEOUT)
+        return answer
+
+    def _lapsed(self, opened: Opened) -> bool:
+        return self.clock.now() >= opened.renewed + opened.ttl
+
+    def _pick(self, which: int) -> Opened:
+        return self.sessions[which % len(self.sessions)]
+
+    def _pick_seat(self, opened: Opened, number: int, *, own: bool) -> Seat | None:
+        seats = [seat for other in self.sessions for seat in other.won if (other is opened) is own]
+        return seats[-1 - number % len(seats)] if seats else None
