@@ -71,6 +71,7 @@ class Flock:
         self.count = count
         self.birds: dict[str, Bird] = {}
         self.calls: list[Called] = []
+        self.others: list[Session] = []
 
     def session(self, name: str, **options: object) -> Session:
         """Open a session."""
@@ -112,8 +113,8 @@ class Flock:
 
     def close(self) -> None:
         """End all sessions."""
-        for bird in self.birds.values():
-            bird.session.close(timeout=1.0)
+        for session in (*self.others, *(bird.session for bird in self.birds.values())):
+            session.close(timeout=1.0)
 
 
 class Gate:

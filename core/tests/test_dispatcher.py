@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from support import Background, eventually
+from support import eventually
 
 from drumbeat import ConfigurationError, Event, SystemClock, _dispatcher, hookimpl
 from drumbeat._dispatcher import Dispatcher
@@ -32,6 +32,16 @@ class Recorder:
     def on_event(self, event: Event) -> None:
         self.before()
         self.seen.append(event.at)
+
+
+def fail() -> None:
+    """Do what no callback and no observer should."""
+    raise ZeroDivisionError("on purpose")
+
+
+def waited(release: threading.Event) -> None:
+    """Wait for a test to go on."""
+    release.wait(SOON)
 
 
 def event(number: float) -> Event:
@@ -69,7 +79,7 @@ def test_a_callback_that_raises_stops_no_later_one(
 ) -> None:
     """What a callback raises is logged with its traceback, and the next one runs."""
     dispatcher, ran = make(), threading.Event()
-    dispatcher.call(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+    dispatcher.call(fail)
     dispatcher.call(ran.set)
     assert ran.wait(SOON)
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
@@ -79,7 +89,12 @@ def test_a_callback_that_raises_stops_no_later_one(
 def test_callbacks_never_run_on_the_thread_that_calls(make: Callable[..., Dispatcher]) -> None:
     """A call returns at once, however long the callback takes."""
     dispatcher, release, names = make(), threading.Event(), []
-    dispatcher.call(lambda: (release.wait(SOON), names.append(threading.current_thread().name)))  # type: ignore[arg-type, return-value]
+
+    def tell() -> None:
+        release.wait(SOON)
+        names.append(threading.current_thread().name)
+
+    dispatcher.call(tell)
     assert not dispatcher.is_current_thread()
     release.set()
     eventually(lambda: names, within=SOON)
@@ -109,7 +124,7 @@ def test_an_observer_that_raises_stops_neither_the_others_nor_later_events(
     make: Callable[..., Dispatcher], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each event reaches each observer although the one before raises at every event; each time is logged."""
-    good, bad = Recorder(), Recorder(lambda: 1 / 0)
+    good, bad = Recorder(), Recorder(fail)
     other = Recorder()
     dispatcher = make(good, bad, other)
     for number in range(3):
@@ -117,7 +132,7 @@ def test_an_observer_that_raises_stops_neither_the_others_nor_later_events(
     eventually(lambda: len(good.seen) == len(other.seen) == 3, within=SOON)
     assert bad.seen == []
     eventually(lambda: len(caplog.records) == 3, within=SOON)
-    assert caplog.text.count("ZeroDivisionError: division by zero") == 3
+    assert caplog.text.count("ZeroDivisionError: on purpose") == 3
 
 
 def test_an_observer_that_blocks_delays_no_emitter(make: Callable[..., Dispatcher]) -> None:
@@ -125,8 +140,10 @@ def test_an_observer_that_blocks_delays_no_emitter(make: Callable[..., Dispatche
     release = threading.Event()
     slow = Recorder(lambda: release.wait(SOON))
     dispatcher = make(slow)
-    emitting = Background(lambda: [dispatcher.emit(event(number)) for number in range(100)])
-    emitting.result(within=SOON)
+    before = CLOCK.now()
+    for number in range(100):
+        dispatcher.emit(event(number))
+    assert CLOCK.now() - before < SOON / 2
     assert slow.seen == []
     release.set()
     eventually(lambda: slow.seen == list(range(100)), within=SOON)
@@ -137,7 +154,12 @@ def test_events_beyond_the_limit_are_dropped_and_counted(
 ) -> None:
     """An observer that is too slow misses the oldest events, and a warning says how many."""
     entered, release = threading.Event(), threading.Event()
-    slow = Recorder(lambda: (entered.set(), release.wait(SOON)))
+
+    def enter() -> None:
+        entered.set()
+        release.wait(SOON)
+
+    slow = Recorder(enter)
     dispatcher = make(slow)
     dispatcher.emit(event(-1))
     assert entered.wait(SOON)
@@ -163,7 +185,7 @@ def test_stopping_lets_what_is_queued_run(make: Callable[..., Dispatcher]) -> No
 def test_stopping_is_bounded(make: Callable[..., Dispatcher]) -> None:
     """A callback that never returns holds the stop up until its deadline, and no longer."""
     dispatcher, release = make(), threading.Event()
-    dispatcher.call(lambda: release.wait(SOON))  # type: ignore[arg-type, return-value]
+    dispatcher.call(lambda: waited(release))
     deadline = CLOCK.now() + 0.1
     dispatcher.stop(deadline)
     assert deadline <= CLOCK.now() < deadline + SOON / 2
@@ -171,15 +193,17 @@ def test_stopping_is_bounded(make: Callable[..., Dispatcher]) -> None:
 
 
 def test_a_callback_may_stop_its_own_dispatcher(make: Callable[..., Dispatcher]) -> None:
-    """Stopping from a callback does not wait for itself, and what was queued still runs."""
-    dispatcher, ran, told = make(), threading.Event(), []
+    """Stopping from a callback does not wait for itself, and what was queued before still runs."""
+    dispatcher, queued, ran, told = make(), threading.Event(), threading.Event(), []
 
     def stop() -> None:
+        queued.wait(SOON)
         told.append(dispatcher.is_current_thread())
         dispatcher.stop(CLOCK.now() + SOON)
 
     dispatcher.call(stop)
     dispatcher.call(ran.set)
+    queued.set()
     assert ran.wait(SOON / 2)
     assert told == [True]
 
@@ -192,5 +216,5 @@ def test_a_misspelt_observer_hook_names_the_nearest() -> None:
         def on_evnet(self, event: Event) -> None:
             """Never called."""
 
-    with pytest.raises(ConfigurationError, match="Misspelt does not fit.*no hook 'on_evnet', did you mean 'on_event'"):
+    with pytest.raises(ConfigurationError, match=r"Misspelt does not fit.*no hook 'on_evnet', did you mean 'on_event'"):
         observer_hook(Misspelt())

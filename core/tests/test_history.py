@@ -451,7 +451,7 @@ def test_a_note_ends_the_term_of_a_killed_process(tmp_path: Path) -> None:
 
 
 def test_a_line_that_does_not_fit_is_an_error_and_spoils_no_other(tmp_path: Path) -> None:
-    """A line cut by a full disk raises TornLine, the next one stands alone, and the reader names the one that was cut."""
+    """A line cut by a full disk raises TornLine, the next one stands alone, and the reader names the cut one."""
     file = tmp_path / "h"
     append_line(file, WON)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -262,7 +262,7 @@ def test_a_misspelt_hook_names_the_nearest() -> None:
             return (yield)
 
     with pytest.raises(
-        ConfigurationError, match="Misspelt does not fit.*no hook 'heartbeet', did you mean 'heartbeat'"
+        ConfigurationError, match=r"Misspelt does not fit.*no hook 'heartbeet', did you mean 'heartbeat'"
     ):
         memory_session(interceptors=[Misspelt()])
 
@@ -275,7 +275,7 @@ def test_a_wrong_argument_is_refused() -> None:
         def heartbeat(self, colour: str) -> Generator[None, object, object]:
             return (yield)
 
-    with pytest.raises(ConfigurationError, match="Curious does not fit the contract.*colour"):
+    with pytest.raises(ConfigurationError, match=r"Curious does not fit the contract.*colour"):
         memory_session(interceptors=[Curious()])
 
 

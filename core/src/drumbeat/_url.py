@@ -62,7 +62,8 @@ class BackendURL:
 
 
 def _without_password(url: str) -> str:
-    return re.sub(r"(://[^:/?#@]*):.*@", r"\1:***@", url)
+    start = "://" if "://" in url else "^"
+    return re.sub(rf"({start}[^:/?#@]*):.*@", r"\1:***@", url)
 
 
 def _parse_hosts(text: str, *, shown: str) -> tuple[tuple[str, int | None], ...]:

@@ -153,12 +153,21 @@ class RiggedWorld(World):
         super().__init__(KIND, folder)
         self._volatile = volatile
         self._policy = policy
+        self._longest_ttl = RiggedBackend.longest_ttl
 
     def backend(self, **options: object) -> Backend:
         """Return a backend object with this world's capabilities and policy."""
         RiggedBackend.next_capabilities = frozenset({Capability.VOLATILE} if self._volatile else ())
         options.setdefault("on_empty_store", self._policy)
-        return super().backend(**options)  # type: ignore[arg-type]
+        backend = super().backend(**options)  # type: ignore[arg-type]
+        store = plugin_of(backend)
+        assert isinstance(store, RiggedBackend)
+        store.longest_ttl = self._longest_ttl
+        return backend
+
+    def set_longest_ttl(self, seconds: float) -> None:
+        """Set how long the sessions that are opened from now on wait in an empty store."""
+        self._longest_ttl = seconds
 
     def say_of_losses(self, mark: str | None) -> None:
         """Let the store say this of its losses from now on."""

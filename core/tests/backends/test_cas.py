@@ -153,7 +153,7 @@ def test_a_new_durable_store_grants_at_once(world: RiggedWorld) -> None:
 
 @pytest.mark.parametrize("mark", ["nothing was lost", None])
 def test_a_new_volatile_store_makes_everybody_wait_once(volatile: RiggedWorld, mark: str | None) -> None:
-    """FAULT-2: with "wait" nothing is granted for the longest TTL; after it only a store that cannot tell makes wait."""
+    """FAULT-2: with "wait" nothing is granted for the longest TTL; after it only one that cannot tell makes wait."""
     volatile.say_of_losses(mark)
     one, two = volatile.actor("a"), volatile.actor("b")
     one.join("g")

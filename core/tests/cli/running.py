@@ -24,7 +24,7 @@ TTL: Final = 1.0
 PATIENCE: Final = 30.0
 
 #: How each event begins.
-EVENT: Final = '{"drumbeat": '
+EVENT: Final = '{"drumbeat": "'
 
 #: Appends its token and CLOCK_BOOTTIME to a file every 5 ms; `stubborn` ignores SIGTERM, otherwise it is noted.
 TICKER: Final = """

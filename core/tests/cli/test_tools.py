@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING
 
 from cli.running import TTL
@@ -13,8 +11,24 @@ from drumbeat import SPEC_VERSION, Capability
 from drumbeat._plugins import BACKENDS, KNOWN_PACKAGES, installed
 
 if TYPE_CHECKING:
-    import pytest
+    from pathlib import Path
+
     from cli.running import Desk
+
+
+def install(folder: Path, *, scheme: str, value: str) -> Path:
+    """Announce a backend as a package of that name would, and return the folder that it is installed in."""
+    metadata = folder / "site" / f"{scheme}-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {scheme}\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(f"[{BACKENDS}]\n{scheme} = {value}\n")
+    return metadata.parent
+
+
+def searching(site: Path) -> dict[str, str]:
+    """Return the environment in which packages are looked for in `site` too."""
+    others = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": os.pathsep.join([str(site), *([others] if others else [])])}
 
 
 def test_backends_as_json(desk: Desk) -> None:
@@ -60,11 +74,8 @@ def test_backends_makes_no_file(desk: Desk, tmp_path: Path) -> None:
 
 def test_a_backend_that_cannot_be_loaded_is_told(desk: Desk, tmp_path: Path) -> None:
     """A broken package is reported with what is wrong, and the others are listed all the same."""
-    metadata = tmp_path / "site" / "broken-1.0.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text(f"[{BACKENDS}]\nbroken = no_such_module:Backend\n")
-    asked = desk.start("backends", "--json", PYTHONPATH=str(metadata.parent))
+    site = install(tmp_path, scheme="broken", value="no_such_module:Backend")
+    asked = desk.start("backends", "--json", **searching(site))
     assert asked.status() == 0
     (found,) = asked.answers()
     assert isinstance(found["backends"], list)
@@ -74,7 +85,7 @@ def test_a_backend_that_cannot_be_loaded_is_told(desk: Desk, tmp_path: Path) -> 
 
 
 def test_doctor_as_json(desk: Desk) -> None:
-    """The doctor tells the server, what it claims and limits, the granted lease, the time of a heartbeat and findings."""
+    """The doctor tells the server, its claims and limits, the granted lease, the time of a heartbeat and findings."""
     asked = desk.start("doctor", desk.url, "--ttl", str(TTL), "--json")
     assert asked.status() == 0
     (found,) = asked.answers()
@@ -122,8 +133,20 @@ def test_doctor_takes_the_url_once(desk: Desk) -> None:
 
 
 def test_doctor_fails_when_something_is_wrong(desk: Desk, tmp_path: Path) -> None:
-    """A finding that is an error gives the status 1."""
-    assert desk.start("groups").status() == 0
-    with closing(sqlite3.connect(desk.store, isolation_level=None)) as store:
-        store.execute("PRAGMA writable_schema = ON")
-        store.execute("CREATE TABLE stray (n PRIMARY KEY) WITHOUT ROWID")
+    """A finding that is an error gives the status 1, and is told."""
+    site = install(tmp_path, scheme="sick", value="sick:Backend")
+    (site / "sick.py").write_text(
+        "from drumbeat.hookspecs import Finding, hookimpl\n"
+        "from drumbeat.memory import MemoryBackend\n"
+        "class Backend(MemoryBackend):\n"
+        "    @hookimpl\n"
+        "    def diagnose_backend(self):\n"
+        "        return (Finding('error', 'the disk is on fire'),)\n"
+    )
+    asked, for_people = (desk.start("doctor", "sick://", *more, **searching(site)) for more in (["--json"], []))
+    assert asked.status() == 1
+    (found,) = asked.answers()
+    assert (found["healthy"], found["package"], found["version"]) == (False, "sick", "1.0")
+    assert found["findings"] == [{"level": "error", "message": "the disk is on fire"}]
+    assert for_people.status() == 1
+    assert "  error  the disk is on fire\n" in for_people.out

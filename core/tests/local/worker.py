@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import json
 import os
+import random
 import resource
 import signal
 import sqlite3
@@ -15,7 +16,8 @@ from pathlib import Path
 
 from local.actors import Actor
 
-from drumbeat import DrumbeatError, Unavailable
+from drumbeat import DrumbeatError, SessionLost, Unavailable
+from drumbeat.hookspecs import Candidacy, Holdings, Seat
 
 
 class Worker(Actor):
@@ -65,6 +67,7 @@ class Worker(Actor):
         for number, actor in enumerate(self.many):
             actor.open(f"{self.lease.member_id}-{number}")
             actor.join("many")
+        for actor in self.many:
             actor.watch("group", "many")
         return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -120,6 +123,14 @@ class Worker(Actor):
         self.own.join("g")
         return ",".join(self.own.members("g"))
 
+    def churn(self, seed: int, seconds: float, log: str) -> int:
+        """Do what a random generator says, noting wins and leases in a file; return how much was done."""
+        churn = Churn(self, random.Random(seed), log)
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            churn.step()
+        return churn.steps
+
     def _report(self, fork: object, what: str) -> str:
         assert callable(fork)
         reader, writer = os.pipe()
@@ -165,6 +176,87 @@ class Worker(Actor):
             with contextlib.suppress(FileNotFoundError):
                 links.append(os.readlink(name))
         return [link for link in links if "drumbeat" in link or link.startswith(("socket:", "anon_inode:[pidfd]"))]
+
+
+class Churn:
+    """Random operations of one process, with notes that outlive it: one line for each thing that is certain."""
+
+    TTL = 0.6
+    ELECTIONS = ("e", "f")
+
+    def __init__(self, worker: Worker, random_: random.Random, log: str) -> None:
+        self.worker = worker
+        self.random = random_
+        self.steps = 0
+        self.attempt = 0
+        self.held: dict[str, tuple[int, int]] = {}
+        self.waiting: dict[str, int] = {}
+        self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self._reopen()
+
+    def step(self) -> None:
+        """Do one random thing; a lost session is reopened."""
+        self.steps += 1
+        things = (self._campaign, self._campaign, self._campaign, self._resign, self._withdraw, self._group, self._close)
+        try:
+            self._beat()
+            self.random.choices(things, weights=(4, 4, 4, 6, 1, 4, 0.2))[0]()
+        except SessionLost:
+            self._reopen()
+
+    def _reopen(self) -> None:
+        self.worker.drop()
+        self._note("over")
+        self.held, self.waiting, self.attempt = {}, {}, 0
+        sent = _now()
+        self.worker.open(f"m{os.getpid()}", ttl=self.TTL)
+        self._note("lease", sent + self.TTL)
+
+    def _beat(self) -> None:
+        sent = _now()
+        seats = tuple(Seat(name, *seat) for name, seat in self.held.items())
+        kept = tuple(Candidacy(name, attempt) for name, attempt in self.waiting.items())
+        lost = self.worker.beat(Holdings(candidacies=kept, seats=seats, newest_attempt=self.attempt))
+        assert lost == []
+        self._note("lease", sent + self.TTL)
+
+    def _campaign(self) -> None:
+        name = self.random.choice(self.ELECTIONS)
+        if name in self.held:
+            return
+        if name not in self.waiting:
+            self.attempt += 1
+            self.waiting[name] = self.attempt
+        token = self.worker.campaign(name, self.waiting[name])
+        if token:
+            self.held[name] = self.waiting.pop(name), token
+            self._note("won", name, token, _now())
+
+    def _resign(self) -> None:
+        for name in list(self.held):
+            attempt, token = self.held.pop(name)
+            self._note("end", name, token, _now())
+            self.worker.resign(name, attempt, token)
+
+    def _withdraw(self) -> None:
+        for name in list(self.waiting):
+            self.worker.withdraw(name, self.waiting.pop(name))
+
+    def _group(self) -> None:
+        self.worker.join("g", 0)
+        self.worker.members("g")
+
+    def _close(self) -> None:
+        for name, (_, token) in self.held.items():
+            self._note("end", name, token, _now())
+        self.worker.close()
+
+    def _note(self, *words: object) -> None:
+        os.write(self._log, (" ".join(map(str, words)) + "\n").encode())
+
+
+def _now() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def main() -> None:

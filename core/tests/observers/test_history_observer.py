@@ -132,7 +132,7 @@ def test_a_history_of_freezes_and_losses_is_good(tmp_path: Path) -> None:
         memory_session(url, member_id=name, clock=clock, lease_ttl=10.0, observers=[observer]) for name in "abc"
     ]
     for turn in range(12):
-        leader, *others = sessions[turn % 3 :] + sessions[: turn % 3]
+        leader = sessions[turn % 3]
         term = leader.election("e").campaign()
         if turn % 2:
             lose(term)

@@ -63,7 +63,8 @@ def troubled(request: pytest.FixtureRequest, clock: FakeClock, monkeypatch: pyte
 
 def test_a_troubled_observer_delays_no_heartbeat(clock: FakeClock, troubled: Recorder) -> None:
     """Whatever an observer does, heartbeats go out at their times, and the session is never SUSPENDED."""
-    faults, states = Faults(clock), []
+    faults = Faults(clock)
+    states: list[State] = []
     session = memory_session(clock=clock, lease_ttl=TTL, observers=[troubled], interceptors=[faults])
     session.on_state(states.append)
     term = session.election("e").campaign()
@@ -92,7 +93,8 @@ def test_a_troubled_observer_delays_no_campaign(clock: FakeClock, troubled: Reco
 
 def test_a_troubled_observer_delays_no_neighbour(clock: FakeClock, troubled: Recorder) -> None:
     """Callbacks and observers of another session on the same store run as if the troubled one were not there."""
-    url, told, calm = memory_url(), [], Recorder()
+    url, calm = memory_url(), Recorder()
+    told: list[drumbeat.Term] = []
     with memory_session(url, member_id="a", clock=clock, lease_ttl=TTL, observers=[calm]) as session:
         memory_session(url, member_id="b", clock=clock, lease_ttl=TTL, observers=[troubled])
         session.election("e").campaign(on_lost=told.append)

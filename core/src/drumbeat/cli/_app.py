@@ -17,6 +17,7 @@ Command = Callable[..., int | None]
 
 #: Name: where its function is, and the line that `drumbeat --help` shows without loading it.
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "demo": ("drumbeat.cli.demo:demo", "Show a group at work: agents share work, a leader is killed, another frozen."),
     "members": ("drumbeat.cli._read:members", "Print who is in a group."),
     "leader": ("drumbeat.cli._read:leader", "Print who leads an election."),
     "watch": ("drumbeat.cli._read:watch", "Print each change of a group or of an election, until interrupted."),

@@ -70,8 +70,9 @@ def lead(
     frozen or after it was killed with SIGKILL: send DRUMBEAT_TOKEN with each write, and let the resource refuse a
     lower one than it has seen.
 
-    --json: events as JSON lines on standard error, {"drumbeat": "waiting", "won", "started", "stopping", "killed",
-    "lost", "exited", ..., "at", "election", "token", ...}.
+    --json: events as JSON lines on standard error, {"drumbeat": EVENT, "at", "election" or "lock", ...}. EVENT is one
+    of waiting (with "holder"), won ("member_id", "token"), started ("pid", "token"), stopping and lost ("token",
+    "seconds_left"), killed, survivors, awake, exited ("status"), interrupted ("signal"), warning and error.
     """
     target = Target(url=url, namespace=namespace, ttl=ttl, member_id=member_id)
     errand = Errand(

@@ -45,7 +45,7 @@ def demo(
         except Interrupted as interrupted:
             status = BY_SIGNAL + interrupted.number
             text = f"{interrupted}; every agent was ended, and nothing is left"
-            sys.stderr.write(as_line("interrupted", text, as_json=as_json, exit_status=status) + "\n")
+            sys.stderr.write(as_line("interrupted", text, as_json=as_json, message=text, exit_status=status) + "\n")
             return status
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from drumbeat._partition import Partition
+from drumbeat import Partition
 from drumbeat.cli.demo._records import (
     Dismissed,
     Frozen,

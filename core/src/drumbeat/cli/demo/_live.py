@@ -54,11 +54,11 @@ _ENTRY_STYLES: Final = {
 class LiveScreen(Screen):
     """A table that changes in place; when the run is over, it gives way to the timeline and the figures."""
 
-    def __init__(self, plan: Plan, *, begin: float) -> None:
+    def __init__(self, plan: Plan, *, begin: float, console: Console | None = None) -> None:
         super().__init__(plan, begin=begin)
         self._begin = begin
-        self._console = Console(highlight=False)
-        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self.console = console or Console(highlight=False)
+        self._live = Live(console=self.console, auto_refresh=False, transient=True)
         self._board = Board()
         self._drawn = float("-inf")
 
@@ -76,30 +76,31 @@ class LiveScreen(Screen):
     def refresh(self, now: float) -> None:
         if now - self._drawn >= REDRAW:
             self._drawn = now
-            self._live.update(self._draw(now), refresh=True)
+            self._live.update(self.draw(now), refresh=True)
 
     def report(self, figures: Figures, faults: Sequence[str]) -> None:
         for entry in self.told:
-            self._console.print(_styled(entry))
-        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+            self.console.print(_styled(entry))
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
         for name, value in figure_rows(figures):
             table.add_row(Text(name, style="bold"), value)
-        self._console.print("", table, "")
+        self.console.print("", table, "")
         for line in verdict(faults):
-            self._console.print(Text(line, style="bold red" if faults else "bold green"))
+            self.console.print(Text(line, style="bold red" if faults else "bold green"))
 
-    def _draw(self, now: float) -> Group:
+    def draw(self, now: float) -> Group:
+        """Return what the terminal shows at a moment."""
         seconds = f"{now - self._begin:5.1f} s"
         head = Text(f"{seconds}  {headline(self.plan)}", style="bold", overflow="ellipsis", no_wrap=True)
         rows = list(self._board.rows)
-        space = self._console.height - len(rows) - _FURNITURE
+        space = self.console.height - len(rows) - _FURNITURE
         return Group(head, self._table(rows), self._summary(), Text(), *map(_styled, self.told[-max(space, 3) :]))
 
     def _table(self, rows: Sequence[Row]) -> Table:
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
         for title in ("agent", "pid", "state", "share", "", "leader"):
             table.add_column(title, justify="right" if title in {"pid", "share"} else "left", no_wrap=True)
-        width = max(8, min(40, self._console.width - _TEXT_COLUMNS))
+        width = max(8, min(40, self.console.width - _TEXT_COLUMNS))
         for row in rows:
             table.add_row(
                 row.agent,

@@ -61,6 +61,8 @@ class Place:
     @classmethod
     def choose(cls, url: str | None, folder: Path) -> Place:
         """Return the place that was asked for, or a file in the demo's own folder."""
+        if url == "":
+            raise ConfigurationError("--url is empty; give a backend URL, or leave the option out")
         given = url or os.environ.get("DRUMBEAT_URL") or f"local://{folder / 'backend.db'}"
         base, _, query = given.partition("?")
         options = query.split("&") if query else []
