@@ -97,7 +97,9 @@ def test_the_local_default_warns_of_its_file(monkeypatch: pytest.MonkeyPatch, tm
     """Without any URL the session is local, and the warning names the file and that it is this host only."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     with (
-        pytest.warns(drumbeat.DrumbeatWarning, match=rf"this host only, through {tmp_path}/drumbeat/local.db") as caught,
+        pytest.warns(
+            drumbeat.DrumbeatWarning, match=rf"this host only, through {tmp_path}/drumbeat/local\.db"
+        ) as caught,
         drumbeat.connect() as session,
     ):
         assert "SQLite" in session.backend.server
@@ -166,7 +168,7 @@ def test_a_wrong_parameter_is_refused(register: Callable[[str, object], None]) -
             """Never called."""
 
     register("wrong", WrongParameter)
-    with pytest.raises(ConfigurationError, match="does not fit the contract.*name"):
+    with pytest.raises(ConfigurationError, match=r"does not fit the contract.*name"):
         drumbeat.connect("wrong://")
 
 
@@ -200,7 +202,7 @@ def test_a_hook_that_answers_none_is_refused_by_its_name(register: Callable[[str
     register("forgetful", Forgetful)
     with (
         drumbeat.connect("forgetful://x") as session,
-        pytest.raises(drumbeat.BackendError, match="hook leave_group .* returned None, which must be Left"),
+        pytest.raises(drumbeat.BackendError, match=r"hook leave_group .* returned None, which must be Left"),
     ):
         session.group("g").leave()
 
@@ -226,7 +228,7 @@ def test_a_claim_without_its_hook_is_refused(register: Callable[[str, object], N
     """A backend that claims to push but has no watch hook is refused."""
 
     class Boaster(MemoryBackend):
-        watch = None
+        watch = None  # type: ignore[assignment]
 
     register("boaster", Boaster)
     with pytest.raises(ConfigurationError, match="claims push-watch but lacks the hook watch"):

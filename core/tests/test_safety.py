@@ -24,7 +24,6 @@ TTL = 10.0
 USABLE = TTL * (1 - DRIFT) - 0.5
 
 
-
 @pytest.fixture
 def clock() -> FakeClock:
     """Time stands still until the test moves it."""
@@ -206,7 +205,7 @@ def test_durations_must_be_seconds_above_zero(option: str, value: object) -> Non
 
 def test_a_ttl_outside_the_limits_is_refused_with_both() -> None:
     """A TTL that the server does not grant is refused with what it does grant."""
-    with pytest.raises(drumbeat.ConfigurationError, match="is outside what .* grants: .* to 86400 s"):
+    with pytest.raises(drumbeat.ConfigurationError, match=r"is outside what .* grants: .* to 86400 s"):
         drumbeat.connect("memory://x", lease_ttl=1e6)
 
 

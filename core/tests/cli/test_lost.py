@@ -175,6 +175,22 @@ def test_a_seat_that_is_gone_kills_at_once(desk: Desk, tmp_path: Path) -> None:
     assert len(led.events("lost")) == 1
 
 
+def test_a_command_that_ended_while_this_process_slept_has_its_status(desk: Desk, tmp_path: Path) -> None:
+    """What the command did is told by its status, and that it may have done it too late is told beside."""
+    mark = tmp_path / "mark"
+    first = desk.lock("l", ["sh", "-c", f"until test -e {mark}; do sleep 0.01; done; exit 3"])
+    pid = int(str(first.wait_for_event("started")["pid"]))
+    first.signal(signal.SIGSTOP)
+    second = desk.lock("l", ["true"])
+    assert second.status() == 0
+    mark.touch()
+    eventually(lambda: not is_running(pid), within=PATIENCE)
+    first.signal(signal.SIGCONT)
+    assert first.status(within=PATIENCE) == 3
+    assert len(first.events("late")) == 1
+    assert first.events("lost") == []
+
+
 def test_a_process_that_slept_kills_its_command_when_it_wakes(desk: Desk, tmp_path: Path) -> None:
     """A leader that was frozen for longer than its TTL kills its command at once on waking, and campaigns again.
 

@@ -217,9 +217,10 @@ def test_a_missing_command_is_told_before_the_wait(desk: Desk) -> None:
 @pytest.mark.parametrize("command", [["members", "g"], ["doctor"], ["lock", "l", "--", "true"]])
 def test_a_password_is_never_printed(desk: Desk, command: list[str]) -> None:
     """Whatever is wrong with a URL, its password is not in what is printed."""
-    for url in ("redis://user:s3cret@host/0", "local://user:s3cret@host/store", "local://u:s3cret@h:x/", "u:s3cret@h"):
-        asked = desk.start(*command, DRUMBEAT_URL=url)
+    urls = ["redis://user:s3cret@host/0", "local://user:s3cret@host/store", "local://u:s3cret@h:x/", "u:s3cret@h"]
+    for asked in [desk.start(*command, DRUMBEAT_URL=url) for url in urls]:
         assert asked.status() == 2
+        assert len(asked.err) == 1
         assert "s3cret" not in "".join([*asked.out, *asked.err])
 
 
@@ -232,6 +233,15 @@ def test_the_local_default_is_told_once(desk: Desk, tmp_path: Path, *, as_json: 
     assert len(asked.err) == 1
     assert asked.err[0].startswith('{"drumbeat": "warning", ' if as_json else "drumbeat: warning: ")
     assert f"{tmp_path}/drumbeat/local.db" in asked.err[0]
+
+
+def test_closed_streams_are_no_error(desk: Desk) -> None:
+    """Where a standard stream was closed by whoever started it, the rest works."""
+    prefix = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh"]
+    assert desk.start("groups", prefix=prefix).status() == 0
+    assert desk.start("groups", "--namespace", "", prefix=prefix).status() == 0
+    assert desk.start("members", "", prefix=prefix).status() == 2
+    assert desk.start("lock", "l", "--", "sh", "-c", "exit 7", prefix=prefix).status() == 7
 
 
 def test_the_local_default_can_be_forbidden(desk: Desk, tmp_path: Path) -> None:

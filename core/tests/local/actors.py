@@ -166,7 +166,7 @@ class Actor:
         return self.backend.drop_session(self.lease, forked=forked).was_open
 
 
-class Refused(Exception):  # noqa: N818 - says what happened to a call in another process
+class Refused(Exception):
     """An error of Drumbeat in another process; `kind` is its class's name."""
 
     def __init__(self, kind: str, text: str, outcome: str) -> None:

@@ -26,9 +26,7 @@ def test_one_wins_and_the_others_are_told_who(actor: Make) -> None:
     assert isinstance(won, Won)
     waiting = two.backend.campaign(two.lease, "e", attempt=1, value=b"there", timeout=TIMEOUT)
     assert isinstance(waiting, Waiting)
-    expected = LeaderRecord(
-        member_id="a", incarnation=one.lease.incarnation, token=won.seat.token, value=b"here"
-    )
+    expected = LeaderRecord(member_id="a", incarnation=one.lease.incarnation, token=won.seat.token, value=b"here")
     assert waiting.holder == expected
     assert waiting.retry_after is not None
     assert 20.0 < waiting.retry_after <= 30.0

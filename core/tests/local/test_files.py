@@ -208,7 +208,9 @@ def test_a_read_only_file_system_is_named(path: Path, monkeypatch: pytest.Monkey
     assert _translate._why_refused(path) == f"the file system of {path.parent} is mounted read-only"
 
 
-@pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "lustre", "glusterfs", "afs"])
+@pytest.mark.parametrize(
+    "kind", ["nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "lustre", "glusterfs", "afs"]
+)
 def test_network_file_systems_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Where locks do not tell who is alive, opening is refused with the reason, and nothing is made."""
     mounts = path.with_name("mounts")
@@ -242,7 +244,7 @@ def test_a_disk_that_is_full_from_the_start_is_an_error_and_leaves_nothing_half_
     """Without room to make the file the error says so; with room again the same process makes it."""
     one = process()
     one.ask("limit", what="RLIMIT_FSIZE", value=1000)
-    with pytest.raises(Refused, match="Unavailable: .*(limits on the size of files|no room to write)"):
+    with pytest.raises(Refused, match=r"Unavailable: .*(limits on the size of files|no room to write)"):
         one.ask("open", member_id="a")
     one.ask("limit", what="RLIMIT_FSIZE", value=-1)
     one.ask("open", member_id="a")
@@ -254,7 +256,7 @@ def test_a_disk_that_gets_full_keeps_what_there_was(path: Path, process: MakePro
     one, other = process("a"), process("b")
     one.ask("join", group="g", value="small")
     one.ask("limit", what="RLIMIT_FSIZE", value=path.with_name("test.db-wal").stat().st_size)
-    with pytest.raises(Refused, match="Unavailable: .*Look at the disk"):
+    with pytest.raises(Refused, match=r"Unavailable: .*Look at the disk"):
         one.ask("join", group="h", value="x" * 60_000)
     assert other.ask("members", group="h") == []
     one.ask("limit", what="RLIMIT_FSIZE", value=-1)
@@ -270,7 +272,7 @@ def test_sqlites_own_word_for_a_full_disk_is_understood(actor: MakeActor) -> Non
     assert connection is not None
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     connection.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(Unavailable, match="there is no room to write .* Free some space") as caught:
+    with pytest.raises(Unavailable, match=r"there is no room to write .* Free some space") as caught:
         one.join("g", value="x" * 100_000)
     assert caught.value.outcome == "not_applied"
 
@@ -340,7 +342,7 @@ def test_a_new_file_gives_no_seat_while_those_of_the_old_one_may_hold_it(actor: 
 
 
 @pytest.mark.parametrize(("on_empty_store", "wins"), [("wait", False), ("trust", True), (None, True)])
-def test_an_empty_store_is_waited_for_only_if_asked(path: Path, on_empty_store: str | None, wins: bool) -> None:  # noqa: FBT001
+def test_an_empty_store_is_waited_for_only_if_asked(path: Path, on_empty_store: str | None, wins: bool) -> None:
     """A new file grants at once, except to a namespace that was told to wait out the longest TTL."""
     one = Actor(path, on_empty_store=on_empty_store)  # type: ignore[arg-type]
     one.open("a")

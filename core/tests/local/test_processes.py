@@ -131,6 +131,18 @@ def test_a_process_that_died_before_it_was_watched_is_noticed(actor: MakeActor, 
     assert waiting.campaign("e") > 0
 
 
+def test_the_death_of_a_leader_without_heir_wakes_who_watches_it(actor: MakeActor, process: MakeProcess) -> None:
+    """An observer that is no candidate learns at once that there is no leader any more."""
+    holder, observer = process("a"), actor("b")
+    observer.watch("leader", "e")
+    holder.ask("campaign", election="e")
+    assert observer.hint()
+    eventually(lambda: holder.pid in _watched(observer), within=5.0)
+    holder.kill()
+    assert observer.hint()
+    assert observer.leader("e") is None
+
+
 def test_a_frozen_process_is_dead_after_its_ttl_and_not_before(actor: MakeActor, process: MakeProcess) -> None:
     """A process that stands still keeps its seat until its deadline; when it wakes, its heartbeat is refused."""
     frozen, waiting = process(), actor("b")

@@ -69,7 +69,7 @@ def test_without_a_home_the_default_is_an_error_that_says_what_to_set(monkeypatc
 
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", homeless)
-    with pytest.raises(ConfigurationError, match="set XDG_STATE_HOME, or write local:///path/to/file.db"):
+    with pytest.raises(ConfigurationError, match=r"set XDG_STATE_HOME, or write local:///path/to/file.db"):
         default_path()
 
 

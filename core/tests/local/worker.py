@@ -142,7 +142,7 @@ class Worker(Actor):
             os.write(writer, report.encode())
             os._exit(0)
         os.close(writer)
-        with open(reader, encoding="utf-8") as pipe:
+        with os.fdopen(reader, encoding="utf-8") as pipe:
             report = pipe.read()
         os.wait()
         return report
@@ -174,7 +174,7 @@ class Worker(Actor):
         links = []
         for name in Path("/proc/self/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):
-                links.append(os.readlink(name))
+                links.append(str(name.readlink()))
         return [link for link in links if "drumbeat" in link or link.startswith(("socket:", "anon_inode:[pidfd]"))]
 
 
@@ -197,7 +197,15 @@ class Churn:
     def step(self) -> None:
         """Do one random thing; a lost session is reopened."""
         self.steps += 1
-        things = (self._campaign, self._campaign, self._campaign, self._resign, self._withdraw, self._group, self._close)
+        things = (
+            self._campaign,
+            self._campaign,
+            self._campaign,
+            self._resign,
+            self._withdraw,
+            self._group,
+            self._close,
+        )
         try:
             self._beat()
             self.random.choices(things, weights=(4, 4, 4, 6, 1, 4, 0.2))[0]()

@@ -12,9 +12,11 @@ from randomised.sides import Half, Opened, Process, Tokens
 
 import drumbeat
 from drumbeat import Capability
-from drumbeat._session import load_backend
-from drumbeat._settings import read_settings
+from drumbeat._plugins import make_backend
+from drumbeat._url import BackendURL
 from drumbeat.hookspecs import (
+    BackendConfig,
+    BackendFactory,
     Beat,
     Candidacy,
     Joined,
@@ -52,9 +54,10 @@ ELECTION = st.sampled_from(ELECTIONS)
 VALUE = st.binary(max_size=3)
 
 
-def open_backend(url: str, clock: FakeClock) -> Backend:
-    """Return a new backend object, as another process would have it."""
-    return load_backend(read_settings(url, {"namespace": NAMESPACE, "on_empty_store": "trust"}), clock=clock)
+def open_backend(factory: BackendFactory, url: str, clock: FakeClock) -> Backend:
+    """Return a new backend object behind its facade, as another process would have it."""
+    parsed = BackendURL.parse(url)
+    return make_backend(factory, BackendConfig(url=parsed, namespace=NAMESPACE, clock=clock, on_empty_store="trust"))
 
 
 class HookMachine(RuleBasedStateMachine):
@@ -68,8 +71,10 @@ class HookMachine(RuleBasedStateMachine):
         super().__init__()
         self.clock = FakeClock()
         self.numbers = count()
-        self.real_tokens, self.model_tokens = Tokens(), Tokens()
+        self.real_tokens = Tokens()
         self.model_url = memory_url()
+        #: One for all processes: it remembers nothing that is not in the store.
+        self.model = Half(open_backend(MemoryBackend, self.model_url, self.clock), Tokens())
         self.start()
         self.processes = [self._new_process() for _ in range(4)]
         self.profile = self.processes[0].real.backend.describe(timeout=TIMEOUT)
@@ -437,9 +442,7 @@ class HookMachine(RuleBasedStateMachine):
     # Doing --------------------------------------------------------------------------------------------------
 
     def _new_process(self) -> Process:
-        return Process(
-            Half(self.backend(), self.real_tokens), Half(open_backend(self.model_url, self.clock), self.model_tokens)
-        )
+        return Process(Half(self.backend(), self.real_tokens), self.model)
 
     def _open(
         self, process: Process, member: str, *, ttl: float, force: bool = False, supersedes: str | None = None

@@ -14,6 +14,7 @@ from randomised.hooks import NAMESPACE, HookMachine, open_backend
 
 from drumbeat import cas
 from drumbeat._cas.records import Keys, Session
+from drumbeat.local import LocalBackend
 
 if TYPE_CHECKING:
     from randomised.sides import Opened
@@ -27,7 +28,7 @@ class LocalMachine(HookMachine):
         self.url = f"local://{self.folder.name}/drumbeat.db"
 
     def backend(self) -> Backend:
-        return open_backend(self.url, self.clock)
+        return open_backend(LocalBackend, self.url, self.clock)
 
     def teardown(self) -> None:
         super().teardown()
@@ -41,7 +42,7 @@ class CompareAndSetMachine(HookMachine):
         self.name = self.model_url.removeprefix("memory://")
 
     def backend(self) -> Backend:
-        return open_backend(f"memory-cas://{self.name}", self.clock)
+        return open_backend(cas.MemoryCasBackend, f"memory-cas://{self.name}", self.clock)
 
     def is_over(self, opened: Opened) -> bool:
         values = cas._stores[os.getpid(), self.name].values

@@ -51,14 +51,16 @@ class Command:
         self.send(signal.SIGTERM)
         self.send(signal.SIGCONT)
 
-    def is_gone(self) -> bool:
-        """Collect what has ended, and return whether nothing is left of the group."""
+    def collect(self) -> None:
+        """Take notice of what has ended."""
         code = self._process.poll()
-        if code is None:
-            return False
-        self.status = code if code >= 0 else BY_SIGNAL - code
-        self._collect_adopted()
-        return not self.send(0)
+        if code is not None:
+            self.status = code if code >= 0 else BY_SIGNAL - code
+            self._collect_adopted()
+
+    def is_gone(self) -> bool:
+        """Return whether the process has been seen to end and nothing is left of its group."""
+        return self.status is not None and not self.send(0)
 
     def was_suspended(self) -> bool:
         """Return whether the process has been stopped from the keyboard, since this was last asked."""

@@ -36,7 +36,7 @@ _STOP_TIMEOUT = typer.Option(
     None,
     "--stop-timeout",
     metavar="SECONDS",
-    help="From SIGTERM to SIGKILL when the term runs out; must fit the TTL. [default: a fifth of the TTL]",
+    help="From SIGTERM to SIGKILL when the term runs out; must fit the TTL. [default: a fifth of the TTL, at most 10]",
 )
 _QUIET = options.flag("--quiet", "-q", meaning="Tell only of trouble.")
 
@@ -72,7 +72,8 @@ def lead(
 
     --json: events as JSON lines on standard error, {"drumbeat": EVENT, "at", "election" or "lock", ...}. EVENT is one
     of waiting (with "holder"), won ("member_id", "token"), started ("pid", "token"), stopping and lost ("token",
-    "seconds_left"), killed, survivors, awake, exited ("status"), interrupted ("signal"), warning and error.
+    "seconds_left"), killed, survivors ("pid"), late ("token"), awake, exited ("status"), interrupted ("signal"),
+    warning and error.
     """
     target = Target(url=url, namespace=namespace, ttl=ttl, member_id=member_id)
     errand = Errand(
@@ -219,8 +220,18 @@ class Runner:
         supervisor.run()
         self._notes.tell("exited", f"the command ended with {command.status}", status=command.status)
         if not supervisor.stopped:
+            self._tell_if_late(term)
             return command.status
         return None if self._errand.again and not supervisor.asked_to_end else TRY_LATER
+
+    def _tell_if_late(self, term: Term) -> None:
+        if seconds_left(term, self._clock) <= 0:
+            self._notes.tell(
+                "late",
+                f"the term {term.token} was over when the command was seen to have ended by itself; "
+                "if it ended late, others may have run beside it",
+                token=term.token,
+            )
 
 
 class _Job(Generic[T]):

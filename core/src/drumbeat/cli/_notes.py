@@ -17,7 +17,7 @@ from drumbeat.cli._report import as_line
 LAST_WORDS: Final = 0.5
 
 #: What is told even with --quiet.
-TROUBLE: Final = frozenset({"stopping", "killed", "lost", "survivors"})
+TROUBLE: Final = frozenset({"stopping", "killed", "lost", "late", "survivors"})
 
 
 class Notes:
@@ -45,9 +45,11 @@ class Notes:
 
     def _write(self) -> None:
         # Straight to the descriptor: a thread that is stuck inside sys.stderr makes the interpreter abort at its end.
-        descriptor = sys.stderr.fileno()
+        descriptor = sys.stderr.fileno() if sys.stderr else None
         # While the command has the terminal this is a background process, which `stty tostop` would not let write.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
         while (line := self._lines.get()) is not None:
+            if descriptor is None:
+                continue
             with suppress(OSError):
                 os.write(descriptor, f"{line}\n".encode(errors="backslashreplace"))

@@ -8,8 +8,8 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, NoReturn
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Final, NoReturn, TextIO
 
 import typer
 
@@ -78,14 +78,19 @@ def as_line(kind: str, text: str, *, as_json: bool, **facts: object) -> str:
 
 def answer(document: object) -> None:
     """Print a machine-readable answer as one line, at once."""
-    sys.stdout.write(json.dumps(document) + "\n")
-    sys.stdout.flush()
+    print_lines([json.dumps(document)])
 
 
-def print_lines(lines: list[str]) -> None:
-    """Print lines for people, at once."""
-    sys.stdout.writelines(f"{line}\n" for line in lines)
-    sys.stdout.flush()
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines on standard output, at once."""
+    _write(sys.stdout, lines)
+
+
+def _write(stream: TextIO | None, lines: Iterable[str]) -> None:
+    # A stream that was closed before this program started is None.
+    if stream is not None:
+        stream.writelines(f"{line}\n" for line in lines)
+        stream.flush()
 
 
 def in_columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -110,7 +115,7 @@ def reported(function: Callable[..., int | None]) -> Callable[..., NoReturn]:
         except DrumbeatError as error:
             status = exit_status(error)
             facts = {"error": type(error).__name__, "message": str(error), "exit_status": status}
-            sys.stderr.write(as_line("error", str(error), as_json=as_json, **facts) + "\n")
+            _write(sys.stderr, [as_line("error", str(error), as_json=as_json, **facts)])
         except KeyboardInterrupt:
             status = BY_SIGNAL + signal.SIGINT
         except BrokenPipeError:
@@ -128,7 +133,7 @@ def _tell_warnings_plainly(*, as_json: bool) -> None:
     def show(message: Warning | str, category: type[Warning], *where: object) -> None:
         if issubclass(category, DrumbeatWarning):
             line = as_line("warning", f"warning: {message}", as_json=as_json, message=str(message))
-            sys.stderr.write(line + "\n")
+            _write(sys.stderr, [line])
         else:
             show_others(message, category, *where)  # type: ignore[arg-type]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import select
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Final, Self
@@ -17,6 +17,9 @@ FORWARDED: Final = ENDING | {signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, si
 #: Those that would stop this process, which must stay awake to stop its command in time.
 STOPPING: Final = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
 
+#: What Python's signal module gives for a signal; None stands for one that was set outside Python.
+Handler = Callable[[int, FrameType | None], object] | int | None
+
 
 class Inbox:
     """The signals of this process, and nudges from its threads, for the main thread to wait for.
@@ -26,7 +29,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self._reader, self._writer = socket.socketpair()
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Handler] = {}
         self._wakeup_before = -1
 
     def __enter__(self) -> Self:
@@ -45,7 +48,7 @@ class Inbox:
         traceback: TracebackType | None,
     ) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, handler)
         signal.set_wakeup_fd(self._wakeup_before)
         self._writer.close()
         self._reader.close()
@@ -65,12 +68,3 @@ class Inbox:
 
 def _noted(_number: int, _frame: FrameType | None) -> None:
     """Do nothing: the interpreter has written the number into the inbox already."""
-
-
-def send(group: int, number: int) -> bool:
-    """Send a signal to a process group; return whether it has a process."""
-    try:
-        os.killpg(group, number)
-    except ProcessLookupError:
-        return False
-    return True

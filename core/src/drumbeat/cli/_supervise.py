@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at a process group whose leader has ended: nothing tells when the rest has.
 GROUP_POLL: Final = 0.01
-#: Seconds after SIGKILL until what is left of a group, without its leader, is given up.
+#: Seconds after SIGKILL until what still runs is told of, and given up unless it is the command itself.
 SURVIVORS: Final = 1.0
 
 
@@ -40,6 +40,7 @@ class Supervisor:
         self._terminal = Terminal()
         self._kill_at: float | None = None
         self._killed_at: float | None = None
+        self._told_of_survivors = False
         #: Whether the command was running when the end of the term stopped it.
         self.stopped = False
         #: Whether somebody asked this process to end while the command ran.
@@ -51,7 +52,8 @@ class Supervisor:
         try:
             while not self._is_over():
                 signals = self._inbox.wait(self._pause())
-                # First the clock: after a long sleep the term may be over, and then no signal matters.
+                self._command.collect()
+                # Before any signal is passed on: after a long sleep the term may be over.
                 self._keep_in_time()
                 for number in signals:
                     self._take(number)
@@ -64,19 +66,18 @@ class Supervisor:
     def _is_over(self) -> bool:
         if self._command.is_gone():
             return True
-        if self._command.status is None:
-            return False
         if self._killed_at is None:
-            self._stop_rest()
+            if self._command.status is not None:
+                self._stop_rest()
             return False
         if self._clock.now() < self._killed_at + SURVIVORS:
             return False
-        self._notes.tell("survivors", "some of the command's processes outlived SIGKILL; look for them by hand")
-        return True
+        self._tell_of_survivors()
+        return self._command.status is not None
 
     def _pause(self) -> float:
         if self._command.status is not None or self._killed_at is not None:
-            return GROUP_POLL
+            return self._window.tick if self._told_of_survivors else GROUP_POLL
         left = seconds_left(self._term, self._clock)
         if self._kill_at is None:
             due = left - self._window.length
@@ -85,7 +86,7 @@ class Supervisor:
         return min(max(due, 0.0), self._window.tick)
 
     def _keep_in_time(self) -> None:
-        if self._killed_at is not None:
+        if self._killed_at is not None or self._command.is_gone():
             return
         left = seconds_left(self._term, self._clock)
         if left <= self._window.kill_margin:
@@ -124,6 +125,16 @@ class Supervisor:
             token=self._term.token,
             seconds_left=round(left, 6),
         )
+
+    def _tell_of_survivors(self) -> None:
+        if not self._told_of_survivors:
+            self._told_of_survivors = True
+            self._notes.tell(
+                "survivors",
+                "something of the command outlived SIGKILL: it changed its user, or hangs in the kernel. "
+                f"It may run beside others; look for process group {self._command.group}",
+                pid=self._command.group,
+            )
 
     def _kill(self) -> None:
         self._command.send(signal.SIGKILL)

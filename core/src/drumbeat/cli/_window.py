@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drumbeat import ConfigurationError
 
@@ -11,10 +11,13 @@ if TYPE_CHECKING:
     from drumbeat import Clock, Term
     from drumbeat._timing import Timing
 
+#: Seconds that a command has to stop where the TTL would allow more and nobody asked for it.
+LONGEST_DEFAULT: Final = 10.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """The end of a term as a command sees it, in seconds before the deadline."""
+    """The end of a term as a command sees it; durations in seconds."""
 
     #: From SIGTERM to SIGKILL.
     stop_timeout: float
@@ -26,10 +29,10 @@ class Window:
     @classmethod
     def fit(cls, timing: Timing, stop_timeout: float | None) -> Window:
         """Return the window for a session, or raise ConfigurationError if one lost answer would reach into it."""
-        kill_margin = max(0.05, timing.ttl / 50)
+        kill_margin = min(max(0.05, timing.ttl / 50), 1.0)
         heartbeats = timing.heartbeat_interval + 2 * timing.request_timeout + timing.ttl / 20
         room = timing.usable - heartbeats - kill_margin
-        wanted = min(timing.ttl / 5, room) if stop_timeout is None else stop_timeout
+        wanted = min(timing.ttl / 5, LONGEST_DEFAULT, room) if stop_timeout is None else stop_timeout
         if not 0 <= wanted <= room:
             raise ConfigurationError(
                 f"a TTL of {timing.ttl:g} s is certain for {timing.usable:.3f} s after a heartbeat; the next two "
@@ -37,7 +40,7 @@ class Window:
                 + (f"--stop-timeout {wanted:g} does not fit: at most {room:.3f} s" if room >= 0 else "nothing")
                 + " is left for the command to stop. Raise --ttl"
             )
-        return cls(stop_timeout=wanted, kill_margin=kill_margin, tick=timing.ttl / 20)
+        return cls(stop_timeout=wanted, kill_margin=kill_margin, tick=min(timing.ttl / 20, 1.0))
 
     @property
     def length(self) -> float:

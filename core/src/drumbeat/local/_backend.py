@@ -170,7 +170,7 @@ class LocalBackend:
 
     @hookimpl
     def heartbeat(self, lease: Lease, holdings: Holdings, timeout: float) -> Beat:
-        call = self._call(lease, timeout, beats=True)
+        call = self._session(lease).call(timeout, beats=True)
         if not call.write(_sql.RENEW):
             raise _lost(lease)
         items: list[Membership | Seat | Candidacy] = [*holdings.memberships, *holdings.seats, *holdings.candidacies]
@@ -263,8 +263,8 @@ class LocalBackend:
 
     @hookimpl
     def campaign(self, lease: Lease, election: str, attempt: int, value: bytes, timeout: float) -> Won | Waiting:
-        call, place = self._call(lease, timeout), self._place(election)
-        opened = self._opened[lease.incarnation]
+        opened, place = self._session(lease), self._place(election)
+        call = opened.call(timeout)
         while True:
             front = call.first(_sql.FRONT, place=place, attempt=attempt)
             if front is None:
@@ -318,8 +318,8 @@ class LocalBackend:
 
     @hookimpl
     def watch(self, lease: Lease, subject: Subject, notify: Notify, timeout: float) -> Cancel:
-        call = self._call(lease, timeout)
-        wakeups = self._opened[lease.incarnation].wakeups()
+        opened = self._session(lease)
+        call, wakeups = opened.call(timeout), opened.wakeups()
         match subject:
             case GroupSubject(group):
                 return wakeups.add(f"group {self._place(group)}", 0, notify, call=call)
@@ -330,7 +330,10 @@ class LocalBackend:
 
     # Inside
 
-    def _call(self, lease: Lease, timeout: float, *, beats: bool = False) -> Call:
+    def _call(self, lease: Lease, timeout: float) -> Call:
+        return self._session(lease).call(timeout)
+
+    def _session(self, lease: Lease) -> Opened:
         opened = self._opened.get(lease.incarnation)
         if opened is None:
             raise SessionLost(f"the session {lease.incarnation} was dropped in this process, and all that it held")
@@ -341,7 +344,7 @@ class LocalBackend:
                 f"{self._path} was deleted or replaced under the session {lease.incarnation}; what it held is gone. "
                 "A session that is opened now uses the file that is there"
             )
-        return opened.call(timeout, beats=beats)
+        return opened
 
     def _bare_call(self, store: Store, timeout: float) -> Call:
         facts = {"namespace": self._config.namespace, "boot": boot_id()}
@@ -367,7 +370,7 @@ class LocalBackend:
             if not call.dead(front):
                 return Waiting(_leader(front), self._until(front))
             call.reap([front])
-        quiet = opened.quiet_for()
+        quiet = opened.quiet_for(call)
         if quiet is not None:
             return Waiting(holder, quiet)
         while True:

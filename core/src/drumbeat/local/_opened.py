@@ -27,7 +27,7 @@ LONGEST_TTL: Final = 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Birth:
-    """A namespace's birth record, and when the first one of the file was written, in µs of wall time."""
+    """A namespace's birth record; `epoch` is when the first one of the file was written, in µs of wall time."""
 
     epoch: int
     longest_ttl: float
@@ -63,7 +63,7 @@ class Opened:
         # If another lock file has just taken the place of the store's, require_current says so below.
         self._facts["lock_file"] = self._lock.identity
         try:
-            self._birth = self._read_birth(config, self.call(timeout))
+            self._birth = _birth(config, self.call(timeout))
             self._facts["slot"] = self._take_slot()
         except BaseException:
             self.drop()
@@ -100,7 +100,7 @@ class Opened:
                 )
             call.check_time()
 
-    def quiet_for(self) -> float | None:
+    def quiet_for(self, call: Call) -> float | None:
         """Return the seconds for which nobody may win yet, None if anybody may.
 
         A file that is new because the old one was deleted knows nothing of what is held by those who still have the
@@ -110,9 +110,11 @@ class Opened:
         left = birth.quiet_until - self._clock.now()
         if left <= 0 or birth.boot != self._facts["boot"]:
             return None
-        if birth.on_empty_store != "wait" and self.store.probe.is_free(1, birth.epoch - 1):
-            return None
-        return left
+        if birth.on_empty_store == "wait":
+            return left
+        # Read again, because a namespace born at the same time may have been written down since.
+        epoch = call.rows(_sql.BIRTH)[0]["epoch"]
+        return None if self.store.probe.is_free(1, epoch - 1) else left
 
     def wakeups(self) -> Wakeups:
         """Return the wake-up thread, starting it the first time."""
@@ -138,17 +140,6 @@ class Opened:
         if self._wakeups is not None:
             self._wakeups.close_in_child()
 
-    def _read_birth(self, config: BackendConfig, call: Call) -> Birth:
-        call.write(
-            _sql.BEAR,
-            epoch=int(config.clock.wall() * 1e6),
-            longest_ttl=LONGEST_TTL,
-            on_empty_store=config.on_empty_store or "look",
-            quiet=0.0 if config.on_empty_store == "trust" else LONGEST_TTL,
-        )
-        row = call.rows(_sql.BIRTH)[0]
-        return Birth(**{name: row[name] for name in row.keys()})  # noqa: SIM118 - a Row iterates over its values
-
     def _take_slot(self) -> int:
         slot = max(int(self._clock.wall() * 1e6), self._birth.epoch)
         while not self._lock.take(slot):
@@ -156,3 +147,15 @@ class Opened:
         # A file that replaces this one from now on is born with the lock in sight; see quiet_for.
         self.store.require_current()
         return slot
+
+
+def _birth(config: BackendConfig, call: Call) -> Birth:
+    call.write(
+        _sql.BEAR,
+        epoch=int(config.clock.wall() * 1e6),
+        longest_ttl=LONGEST_TTL,
+        on_empty_store=config.on_empty_store or "look",
+        quiet=0.0 if config.on_empty_store == "trust" else LONGEST_TTL,
+    )
+    row = call.rows(_sql.BIRTH)[0]
+    return Birth(**{name: row[name] for name in row.keys()})  # noqa: SIM118 - a Row iterates over its values

@@ -44,7 +44,7 @@ class Wakeups:
     """A session's socket for hints, the processes that it watches, and the thread that waits for both.
 
     A subject is "group PLACE", "leader PLACE" or "candidate PLACE". Processes are watched through pidfds: that of an
-    election's holder and of the candidate just ahead, and those of the next two members of a group.
+    election's holder, that of the candidate just ahead, and those of the next two members of a group.
     """
 
     def __init__(self, incarnation: str, call: Callable[[float], Call], *, pid: int) -> None:
@@ -175,6 +175,8 @@ class Wakeups:
         found: list[sqlite3.Row] = []
         if kind == "group":
             found = call.rows(_sql.NEIGHBOURS, place=place)
+        elif kind == "leader":
+            found = call.rows(_sql.LEADER, place=place)
         elif kind == "candidate":
             found = [row for watcher in watchers for row in call.rows(_sql.AHEAD, place=place, attempt=watcher.attempt)]
         here = call.facts["pid_space"]
