@@ -17,7 +17,7 @@ import fcntl
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from drumbeat import Unavailable
 from drumbeat.cas import CompareAndSetBackend
@@ -37,9 +37,14 @@ class FolderBackend(CompareAndSetBackend):
         super().__init__(config)
         self._folder = Path(config.url.path)
 
-    def read_many(self, keys: Sequence[str], timeout: float) -> Mapping[str, tuple[bytes, Hashable]]:  # noqa: ARG002
-        """Read the files that are there; `timeout` has no use, since nobody is asked."""
-        found = {key: self._content(key) for key in keys}
+    def read_many(
+        self,
+        keys: Sequence[str],
+        timeout: float,  # noqa: ARG002 - nobody is asked, so nobody can be slow
+    ) -> Mapping[str, tuple[bytes, Hashable]]:
+        """Read the files that are there."""
+        with self._translated():
+            found = {key: self._content(key) for key in keys}
         return {key: (content, content) for key, content in found.items() if content is not None}
 
     def compare_and_set(
@@ -48,11 +53,12 @@ class FolderBackend(CompareAndSetBackend):
         value: bytes,
         version: Hashable | None,
         *,
-        expire: float | None = None,  # noqa: ARG002
+        expire: float | None = None,  # noqa: ARG002 - files stay
         timeout: float,
     ) -> bytes | None:
-        """Replace a file whose content is still `version`; `expire` has no use, since files stay."""
-        with self._one_writer(timeout):
+        """Replace a file whose content is still `version`, under a lock that the kernel frees if we die."""
+        with self._translated(), (self._folder / "lock").open("a") as lock:
+            _acquire(lock, timeout)
             if self._content(key) != version:
                 return None
             new = self._folder / "new"
@@ -67,15 +73,19 @@ class FolderBackend(CompareAndSetBackend):
             return None
 
     @contextmanager
-    def _one_writer(self, timeout: float) -> Iterator[None]:
-        until = time.monotonic() + timeout
-        with (self._folder / "lock").open("a") as file:
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > until:
-                        raise Unavailable(f"{file.name} is locked", outcome="not_applied") from None
-                    time.sleep(0.001)
+    def _translated(self) -> Iterator[None]:
+        try:
             yield
+        except OSError as error:
+            raise Unavailable(f"{self._folder}: {error}") from error
+
+
+def _acquire(lock: TextIO, timeout: float) -> None:
+    until = time.monotonic() + timeout
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise Unavailable(f"{lock.name} is locked", outcome="not_applied") from None
+            time.sleep(0.001)

@@ -164,7 +164,7 @@ def test_a_wrong_parameter_is_refused(register: Callable[[str, object], None]) -
 
     class WrongParameter(MemoryBackend):
         @hookimpl
-        def read_leader(self, lease: object, name: str) -> None:
+        def read_leader(self, lease: object, name: str) -> None:  # type: ignore[override]
             """Never called."""
 
     register("wrong", WrongParameter)
@@ -196,7 +196,7 @@ def test_a_hook_that_answers_none_is_refused_by_its_name(register: Callable[[str
 
     class Forgetful(MemoryBackend):
         @hookimpl
-        def leave_group(self) -> None:
+        def leave_group(self) -> None:  # type: ignore[override]
             """Forget to answer."""
 
     register("forgetful", Forgetful)
@@ -212,7 +212,7 @@ def test_a_hook_that_answers_something_else_is_refused(register: Callable[[str, 
 
     class Wrong(MemoryBackend):
         @hookimpl
-        def list_groups(self) -> list[str]:
+        def list_groups(self) -> list[str]:  # type: ignore[override]
             """Answer with a list."""
             return []
 

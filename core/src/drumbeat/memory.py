@@ -12,7 +12,7 @@ import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import TYPE_CHECKING, ClassVar, Final, final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from drumbeat._clock import SystemClock
 from drumbeat._errors import ConfigurationError, Conflict, SessionLost
@@ -219,7 +219,6 @@ class _Store:
 _stores: dict[tuple[int, str], _Store] = {}
 
 
-@final
 class MemoryBackend:
     """A store in this process's memory, shared by every session whose URL has the same name.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from backends.harness import KINDS, TIMEOUT, Actor, World, leader_id
 from backends.rig import RiggedWorld, store_of
 
 from drumbeat._cas.observations import MAX_NAMES
-from drumbeat._errors import BadData, ConfigurationError, Conflict, SessionLost
+from drumbeat._errors import BadData, ConfigurationError, Conflict, SessionLost, Unavailable
 from drumbeat.cas import CompareAndSetBackend, MemoryCasBackend
 from drumbeat.hookspecs import Capability, Holdings, Membership, Vacant
 
@@ -566,6 +567,21 @@ def test_a_delete_that_is_not_provided_stores_nothing_of_the_value(tmp_path: Pat
         assert actor.members("g") == {"a": value}
         actor.leave("g")
         assert (tmp_path / "db:value:tests:g:a").read_bytes() == b""
+
+
+def test_the_example_says_what_is_wrong_with_its_folder(tmp_path: Path) -> None:
+    """The example raises Unavailable, not an OSError, and waits no longer than it may for a lock."""
+    (kind,) = (kind for kind in KINDS if kind.name == "example")
+    missing = World(kind, tmp_path / "missing")
+    with pytest.raises(Unavailable, match="No such file or directory"):
+        missing.actor("a")
+    world = World(kind, tmp_path)
+    actor = world.actor("a")
+    with (tmp_path / "lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(Unavailable, match=r"lock is locked \(nothing was changed"):
+            actor.backend.close_session(actor.lease, timeout=0.02)
+    assert actor.close()
 
 
 def test_the_profile_adds_what_the_store_can_do(world: RiggedWorld, volatile: RiggedWorld) -> None:

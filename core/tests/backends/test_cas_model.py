@@ -270,6 +270,6 @@ class VolatileCompareAndSet(CompareAndSet):
 
 
 TestCompareAndSet = CompareAndSet.TestCase
-TestCompareAndSet.settings = settings(max_examples=150, stateful_step_count=60)
+TestCompareAndSet.settings = settings(max_examples=80, stateful_step_count=60)
 TestVolatile = VolatileCompareAndSet.TestCase
-TestVolatile.settings = settings(max_examples=100, stateful_step_count=60)
+TestVolatile.settings = settings(max_examples=60, stateful_step_count=60)

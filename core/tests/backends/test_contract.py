@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from dataclasses import replace
@@ -250,6 +251,7 @@ def test_a_forked_child_that_drops_the_session_ends_nothing(world: World) -> Non
     seat = actor.win("e")
     child = os.fork()
     if child == 0:
+        signal.alarm(int(TIMEOUT))
         actor.backend.drop_session(actor.lease, forked=True)
         os._exit(0)
     assert os.waitpid(child, 0) == (child, 0)
@@ -833,12 +835,12 @@ def test_a_watch_ends_when_it_is_cancelled_or_its_session_ends(pushing_world: Wo
     ended[0].cancel()
     assert dropping.backend.drop_session(dropping.lease).was_open
     closing.close()
-    ended[2].cancel()
     counts = [hints.count for hints in ended]
     count = lasting.count
     one.leave("g")
     assert lasting.came_since(count)
     assert counts == [hints.count for hints in ended]
+    ended[2].cancel()
     with pytest.raises(SessionLost):
         Hints(closing, GroupSubject("g"))
 

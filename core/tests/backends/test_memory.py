@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from functools import partial
 from typing import TYPE_CHECKING
@@ -146,6 +147,7 @@ def test_a_forked_child_has_stores_of_its_own(world: World) -> None:
     with backend._store.lock:
         child = os.fork()
         if child == 0:
+            signal.alarm(int(TIMEOUT))
             actor.backend.drop_session(actor.lease, forked=True)
             alone = Actor(world, "a", backend=world.backend())
             alone.open()

@@ -239,7 +239,6 @@ def test_closed_streams_are_no_error(desk: Desk) -> None:
     """Where a standard stream was closed by whoever started it, the rest works."""
     prefix = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh"]
     assert desk.start("groups", prefix=prefix).status() == 0
-    assert desk.start("groups", "--namespace", "", prefix=prefix).status() == 0
     assert desk.start("members", "", prefix=prefix).status() == 2
     assert desk.start("lock", "l", "--", "sh", "-c", "exit 7", prefix=prefix).status() == 7
 

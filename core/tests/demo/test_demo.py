@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -39,7 +40,7 @@ class Run:
     def __post_init__(self) -> None:
         self.began = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "drumbeat.cli.demo", "--json", *self.arguments],
+            [sys.executable, "-m", "drumbeat.cli", "demo", "--json", *self.arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, "TMPDIR": str(self.folder)},
@@ -201,6 +202,20 @@ def test_a_run_interrupted_while_an_agent_is_frozen_leaves_nothing_behind(frozen
     assert run.remains() == []
 
 
+@pytest.fixture
+def adopting() -> Iterator[None]:
+    """Have this process adopt orphans, as the first process of a container does.
+
+    Without that the kernel itself would end a stopped orphan, by SIGHUP.
+    """
+    set_child_subreaper = 36
+    prctl = ctypes.CDLL(None).prctl
+    prctl(set_child_subreaper, 1, 0, 0, 0)
+    yield
+    prctl(set_child_subreaper, 0, 0, 0, 0)
+
+
+@pytest.mark.usefixtures("adopting")
 def test_agents_do_not_outlive_a_director_that_is_killed(frozen: list[Run]) -> None:
     """SIGKILL of the director ends its agents too, also the one that is stopped; only its files may stay."""
     run = frozen[1]

@@ -134,7 +134,7 @@ def test_plain_lines_tell_the_run_and_end_with_timeline_and_figures(capsys: pyte
         "lease TTL          3 s",
         "failover           0.012 s from the kill to the next leader's win",
         "reassigned         0.500 s from the kill until every meter was polled again",
-        "after the freeze   next win after 2.900 s, every meter polled again after never",
+        "after the freeze   2.900 s to the next win, never came (until every meter was polled)",
         "woken leader       knew after 1.2 ms that its term is lost; its write rejected",
         "missed polls       0 in 9 cycles outside the changes",
         "duplicate polls    0 in 9 cycles outside the changes",

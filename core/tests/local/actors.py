@@ -179,7 +179,8 @@ class Process:
     """A real process with one session, which does what it is told; see `local.worker`."""
 
     def __init__(self, path: Path | str, *, namespace: str = "ns") -> None:
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+        search = [str(Path(__file__).parents[1]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, search))}
         self._popen = subprocess.Popen(
             [sys.executable, "-m", "local.worker", str(path), namespace],
             stdin=subprocess.PIPE,

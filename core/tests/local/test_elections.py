@@ -198,6 +198,46 @@ def test_a_win_that_comes_late_is_refused_by_the_store(actor: Make) -> None:
     assert holder.leader("e") is None
 
 
+def test_a_win_has_reached_the_disk_and_nothing_else_waits_for_it(actor: Make) -> None:
+    """Grants are synced, so that no power failure takes a token back; heartbeats and the rest are not."""
+    one = actor("a")
+    one.join("g")
+    one.beat()
+    levels: dict[str, str] = {}
+    for link in (one.opened.store.work, one.opened.store.beats):
+        level = ["NORMAL"]
+
+        def note(statement: str, level: list[str] = level) -> None:
+            words = statement.split()
+            if words[:2] == ["PRAGMA", "synchronous"]:
+                level[0] = words[-1]
+            elif words[0] in {"INSERT", "UPDATE", "DELETE"}:
+                levels[" ".join(words[:3])] = level[0]
+
+        assert link._connection is not None
+        link._connection.set_trace_callback(note)
+    token = one.campaign("e")
+    one.resign("e", 1, token)
+    one.join("g")
+    one.beat()
+    assert levels == {
+        "INSERT INTO candidacies": "NORMAL",
+        "INSERT INTO seats": "FULL",
+        "UPDATE seats SET": "NORMAL",
+        "INSERT INTO members": "NORMAL",
+        "UPDATE sessions AS": "NORMAL",
+    }
+
+
+def test_no_write_stays_open_while_python_runs() -> None:
+    """No statement returns rows from a write: its transaction would last until Python has fetched them."""
+    statements = [
+        text for name in dir(_sql) if isinstance(text := getattr(_sql, name), str) and not name.startswith("__")
+    ]
+    assert len(statements) > 30
+    assert [text for text in statements if "RETURNING" in text] == []
+
+
 def test_a_burial_that_comes_late_is_refused_by_the_store(actor: Make) -> None:
     """A session that was seen to be silent, and beats before its burial, is not buried."""
     one, two = actor("a"), actor("b")

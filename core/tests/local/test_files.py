@@ -394,7 +394,7 @@ def test_a_process_that_stands_still_while_making_the_file_delays_others_no_long
 
 
 def test_200_sessions_of_a_process_share_the_file(path: Path, process: MakeProcess) -> None:
-    """A session takes two descriptors of its own, lock and socket; what SQLite needs is there once, and all comes back."""
+    """A session takes two descriptors, lock and socket; what SQLite needs is there once; all are closed in the end."""
     one = process("a")
     before = one.number("open_many", count=1)
     one.ask("close_many")

@@ -17,7 +17,7 @@ Command = Callable[..., int | None]
 
 #: Name: where its function is, and the line that `drumbeat --help` shows without loading it.
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
-    "demo": ("drumbeat.cli.demo:demo", "Show a group at work: agents share work, a leader is killed, another frozen."),
+    "demo": ("drumbeat.cli.demo:demo", "Show a group at work while its leaders are killed and frozen."),
     "members": ("drumbeat.cli._read:members", "Print who is in a group."),
     "leader": ("drumbeat.cli._read:leader", "Print who leads an election."),
     "watch": ("drumbeat.cli._read:watch", "Print each change of a group or of an election, until interrupted."),
@@ -37,7 +37,7 @@ standard output (JSON lines for watch), and what else is said comes as JSON line
 EPILOG: Final = """\b
 Exit status, beside that of the command that lead and lock run:
   0    done
-  1    no: nobody leads, or doctor found an error
+  1    no: nobody leads, doctor found an error, or demo a broken promise
   2    asked for something that can never work as written
   65   the store holds something that this version cannot read
   69   no usable answer from the server

@@ -29,8 +29,8 @@ def figure_rows(figures: Figures) -> list[tuple[str, str]]:
         ("agents", f"{figures.agents}"),
         ("meters", f"{figures.meters}"),
         ("lease TTL", f"{figures.lease_ttl:g} s"),
-        ("failover", f"{_seconds(figures.failover_seconds)} from the kill to the next leader's win"),
-        ("reassigned", f"{_seconds(figures.reassigned_seconds)} from the kill until every meter was polled again"),
+        ("failover", _seconds(figures.failover_seconds, "from the kill to the next leader's win")),
+        ("reassigned", _seconds(figures.reassigned_seconds, "from the kill until every meter was polled again")),
         ("after the freeze", _after_freeze(figures)),
         ("woken leader", _woken(figures)),
         ("missed polls", f"{figures.missed_polls} in {figures.judged_cycles} cycles outside the changes"),
@@ -46,8 +46,8 @@ def verdict(faults: Sequence[str]) -> list[str]:
 
 
 def _after_freeze(figures: Figures) -> str:
-    win, polled = _seconds(figures.freeze_failover_seconds), _seconds(figures.freeze_reassigned_seconds)
-    return f"next win after {win}, every meter polled again after {polled}"
+    win = _seconds(figures.freeze_failover_seconds, "to the next win")
+    return f"{win}, {_seconds(figures.freeze_reassigned_seconds, 'until every meter was polled')}"
 
 
 def _woken(figures: Figures) -> str:
@@ -58,5 +58,5 @@ def _woken(figures: Figures) -> str:
     return f"knew after {1000 * figures.noticed_seconds:.1f} ms that its term is lost; {writes} rejected"
 
 
-def _seconds(value: float | None) -> str:
-    return "never" if value is None else f"{value:.3f} s"
+def _seconds(value: float | None, words: str) -> str:
+    return f"never came ({words})" if value is None else f"{value:.3f} s {words}"

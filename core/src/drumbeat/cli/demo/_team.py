@@ -41,7 +41,7 @@ class Team:
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
-                
+                process_group=0,
             )
         self._agents[orders.member_id] = agent
         if agent.stdin is not None:
