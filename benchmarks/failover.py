@@ -26,11 +26,11 @@ import drumbeat
 now = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
 url, ttl = sys.argv[1], float(sys.argv[2])
 with drumbeat.connect(url, lease_ttl=ttl) as session:
-    print(json.dumps({"event": "ready"}), flush=True)
+    print(json.dumps(["ready", now()]), flush=True)
     with session.election("benchmark").campaign() as term:
-        print(json.dumps({"event": "won", "at": now(), "token": term.token}), flush=True)
+        print(json.dumps(["won", now()]), flush=True)
         sys.stdin.readline()
-        print(json.dumps({"event": "resigning", "at": now()}), flush=True)
+        print(json.dumps(["resigning", now()]), flush=True)
 """
 
 
@@ -43,14 +43,14 @@ class Agent:
         )
         self.read("ready")
 
-    def read(self, event: str) -> dict[str, float]:
-        """Return the next report, which must be of this kind."""
+    def read(self, event: str) -> float:
+        """Return the moment of the next report, which must be of this kind."""
         if self.process.stdout is None:
             raise ValueError(self.process)
-        report: dict[str, float] = json.loads(self.process.stdout.readline())
-        if report["event"] != event:
-            raise ValueError(report)
-        return report
+        found, at = json.loads(self.process.stdout.readline())
+        if found != event:
+            raise ValueError(found)
+        return float(at)
 
     def kill(self) -> float:
         """End the process as a crash does; return when."""
@@ -64,7 +64,7 @@ class Agent:
             raise ValueError(self.process)
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        return self.read("resigning")["at"]
+        return self.read("resigning")
 
     def end(self) -> None:
         """End the process and wait for it."""
@@ -81,7 +81,7 @@ def measure(url: str, ttl: float, trials: int, *, fault: str) -> list[float]:
         candidate = Agent(url, ttl)
         time.sleep(0.2)
         ended = leader.kill() if fault == "crash" else leader.resign()
-        times.append(candidate.read("won")["at"] - ended)
+        times.append(candidate.read("won") - ended)
         leader.end()
         leader = candidate
     leader.end()

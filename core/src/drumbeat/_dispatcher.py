@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from drumbeat._clock import Clock, Signal
-from drumbeat._errors import DrumbeatError
 
 if TYPE_CHECKING:
     import logging
@@ -96,11 +95,14 @@ class Dispatcher:
 
 
 @contextmanager
-def surviving(what: str) -> Iterator[None]:
-    """Log what the block raises and go on: a thread of the core outlives backends, callbacks and observers."""
+def surviving(what: str, *, expected: type[Exception] | tuple[()] = ()) -> Iterator[None]:
+    """Log what the block raises and go on: a thread of the core outlives backends, callbacks and observers.
+
+    What is `expected` has been told otherwise and goes to the debug log in one line; the rest goes with its traceback.
+    """
     try:
         yield
-    except DrumbeatError as error:
+    except expected as error:
         logger().debug("%s: %s", what, error)
     except Exception:  # noqa: BLE001 - the code of others may raise anything
         logger().exception("%s raised; what comes after it is not affected", what)

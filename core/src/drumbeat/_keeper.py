@@ -307,7 +307,7 @@ class Keeper:
             if incarnation is None or incarnation.over is not None:
                 self._heartbeat_due.take(None)
                 continue
-            with surviving("a heartbeat"):
+            with surviving("a heartbeat", expected=DrumbeatError):
                 self._rejoin(incarnation)
                 if not self._heartbeat_due.take(incarnation.next_beat):
                     self._beat(incarnation)
@@ -476,7 +476,7 @@ class Keeper:
     def _reopen(self, lost: Incarnation) -> None:
         self._release(lost.lease, timeout=lost.timing.request_timeout)
         while not self._closing.is_set():
-            with surviving("reopening the session"):
+            with surviving("reopening the session", expected=DrumbeatError):
                 try:
                     opened = self._open(supersedes=lost.id, on_conflict="wait", deadline=None)
                 except AuthenticationError as error:
@@ -495,9 +495,9 @@ class Keeper:
 
     def _release(self, lease: Lease, *, timeout: float) -> None:
         """Close a lease at the server as far as possible, and let go of it here."""
-        with surviving("closing a lease"):
+        with surviving("closing a lease", expected=DrumbeatError):
             self.backend.close_session(lease, timeout=timeout)
-        with surviving("dropping a lease"):
+        with surviving("dropping a lease", expected=DrumbeatError):
             self.backend.drop_session(lease)
 
     def _wake_all(self) -> None:

@@ -233,7 +233,7 @@ def test_a_callback_that_raises_stops_nothing(cluster: Cluster, tap: Tap, caplog
     states: list[drumbeat.State] = []
 
     def fail(_: object) -> None:
-        raise RuntimeError("on purpose")
+        raise drumbeat.TermLost("on purpose")
 
     session.on_state(fail)
     session.on_state(states.append)

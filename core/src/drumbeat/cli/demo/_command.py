@@ -32,7 +32,7 @@ def demo(
     """Show a group of processes at work, kill its leader, freeze the next one, and measure what that costs.
 
     The agents are real processes that share the polling of this machine's meters; their leader writes a summary of
-    each cycle with its fencing token. Takes about 25 s, at most 40, and leaves nothing behind. Without --url and
+    each cycle with its fencing token. Takes about 20 s, at most 40, and leaves nothing behind. Without --url and
     DRUMBEAT_URL the agents meet in a temporary file. Exits with 1, and says why, if a promise was broken.
 
     --json, one object a line: {"seconds", "event", "agent", "text"}, and as the last line the figures: {"agents",
