@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
+
+from support import Background
 
 from drumbeat import Clock, Event, Session, Shards, Signal, Term, hookimpl
 from drumbeat.testing import FakeClock, memory_session, memory_url
@@ -72,6 +76,8 @@ class Flock:
         self.birds: dict[str, Bird] = {}
         self.calls: list[Called] = []
         self.others: list[Session] = []
+        #: Members whose sessions were closed.
+        self.flown: list[Bird] = []
 
     def session(self, name: str, **options: object) -> Session:
         """Open a session."""
@@ -80,8 +86,7 @@ class Flock:
     def add(self, name: str, metadata: dict[str, object] | None = None, **options: object) -> Bird:
         """Join one more member that shares shards; `options` go to `Group.shards`."""
         seen = Recorder()
-        interceptors = options.pop("interceptors", ())
-        session = self.session(name, observers=[seen], interceptors=interceptors)
+        session = self.session(name, observers=[seen], interceptors=options.pop("interceptors", ()))
         group = session.group("flock")
         group.join(metadata)
         given = {what: self.noting(name, what) for what in ("on_gained", "drain", "on_lost")} | options
@@ -111,10 +116,24 @@ class Flock:
         """Tell whether every shard has one holder, and no more."""
         return self.holders() == Counter(range(self.count))
 
+    def overlaps(self) -> list[str]:
+        """Judge all terms so far, from what observers were told: name those that began before an older one ended."""
+        events = [event for bird in self.flown + list(self.birds.values()) for event in bird.seen.events]
+        ends = {(e.subject, e.token): e.at for e in events if e.kind in {"resigned", "term_lost"}}
+        won = sorted((e.subject or "", e.token or 0, e.at, e.member_id) for e in events if e.kind == "won")
+        found = []
+        for older, newer in pairwise(won):
+            until = ends.get(older[:2], float("inf"))
+            if older[0] == newer[0] and until > newer[2]:
+                found.append(f"{newer} began while {older} was held until {until}")
+        return found
+
     def close(self) -> None:
         """End all sessions."""
         for session in (*self.others, *(bird.session for bird in self.birds.values())):
-            session.close(timeout=1.0)
+            closing = Background(partial(session.close, timeout=1.0))
+            while closing.running:
+                self.clock.advance(1.0)
 
 
 class Gate:

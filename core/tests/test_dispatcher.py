@@ -106,6 +106,7 @@ def test_no_thread_is_started_for_nothing(make: Callable[..., Dispatcher]) -> No
     dispatcher = make()
     before = threading.active_count()
     dispatcher.emit(event(1))
+    assert threading.active_count() == before
     dispatcher.stop(CLOCK.now() + SOON)
     assert threading.active_count() == before
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import random
 import threading
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -176,20 +177,47 @@ def test_a_busy_thread_is_not_waited_for_for_ever(clock: FakeClock, no_patience:
 
 def test_a_thread_that_was_given_up_counts_again_once_it_waits(clock: FakeClock, no_patience: None) -> None:
     """After its first wait on the clock, a thread that was busy elsewhere before is waited for like any other."""
-    release, done = threading.Event(), []
+    release = threading.Event()
+    times: list[float] = []
 
     def work() -> None:
         release.wait(20)
-        Signal(clock).wait(5.0)
-        done.append(clock.now())
+        for _ in range(5):
+            Signal(clock).wait(1.0)
+            times.append(clock.now())
+            time.sleep(0.01)
 
     working = Background(work)
     clock.advance(1.0)
     release.set()
     eventually(lambda: clock._sleepers, within=5.0)
     clock.advance(10.0)
-    assert done == [1006.0]
+    assert times == [1002.0, 1003.0, 1004.0, 1005.0, 1006.0]
     working.result()
+
+
+def test_what_changes_while_the_clock_looks_is_looked_at_again(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that wakes and waits again between two looks of the clock may have woken others, so it looks again."""
+    looks: list[threading.Condition] = []
+    look = FakeClock._is_notified
+
+    def look_once(self: FakeClock, condition: threading.Condition) -> bool:
+        looks.append(condition)
+        if len(looks) == 1:
+            with self._lock:
+                self._changed()
+        return look(self, condition)
+
+    waiting = Signal(clock)
+    thread = Background(waiting.wait)
+    clock.settle()
+    monkeypatch.setattr(FakeClock, "_is_notified", look_once)
+    clock.settle()
+    assert len(looks) == 2
+    waiting.set()
+    thread.result()
 
 
 def test_a_woken_thread_may_move_the_clock_itself(clock: FakeClock) -> None:
@@ -198,7 +226,9 @@ def test_a_woken_thread_may_move_the_clock_itself(clock: FakeClock) -> None:
 
     def slow() -> None:
         Signal(clock).wait(1.0)
-        clock.advance(3.0)
+        for _ in range(24):
+            clock.advance(0.125)
+            time.sleep(0.001)
         times.append(clock.now())
 
     slow_one = Background(slow)

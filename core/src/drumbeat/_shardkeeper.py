@@ -237,6 +237,9 @@ class ShardKeeper:
                 self._read(incarnation)
             self._take_hints()
             for shard in self._shards:
+                # Any call may have taken longer than the lease had left.
+                if not incarnation.alive():
+                    return 0.0
                 self._step(shard, incarnation)
         except SessionLost as error:
             self.keeper.lose(incarnation, str(error))

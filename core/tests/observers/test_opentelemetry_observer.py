@@ -175,6 +175,15 @@ def test_a_term_is_a_span_from_win_to_resignation(clock: FakeClock, telemetry: T
     assert span.status.status_code is StatusCode.UNSET
 
 
+def test_a_span_begins_when_the_event_happened(clock: FakeClock, telemetry: Telemetry) -> None:
+    """An event that is told a minute late is a span of the time at which it happened."""
+    clock.advance(60.0)
+    for kind in ("won", "resigned"):
+        telemetry.observer.on_event(_event(kind, subject="election/e", token=3))
+    (span,) = telemetry.spans
+    assert span.start_time == span.end_time == int(1_700_000_000.0 * 1e9)
+
+
 def test_a_lost_term_is_a_span_with_an_error(clock: FakeClock, telemetry: Telemetry, session: Session) -> None:
     """The span of a lost term ends at the deadline, with the status ERROR and the reason."""
     term = session.election("e").campaign()

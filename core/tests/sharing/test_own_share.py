@@ -109,7 +109,7 @@ def test_what_is_kept_ends_with_the_outage(memory: Cluster, tap: Tap) -> None:
 
 
 def test_a_lost_session_is_answered_at_once() -> None:
-    """While the session is LOST, `keep` answers without waiting for the request timeout; the default waits and raises."""
+    """While the session is LOST, `keep` answers without waiting for the request timeout."""
     clock = FakeClock()
     with memory_session(clock=clock, member_id="a") as session:
         group = session.group("agents")

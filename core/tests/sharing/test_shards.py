@@ -76,6 +76,7 @@ def test_who_leaves_the_group_hands_over(flock: Flock) -> None:
     """A leave drains and releases all; the others take it, and a new join brings back the same shards."""
     settle(flock, "a", "b")
     mine = flock.birds["a"].numbers
+    flock.calls.clear()
     flock.birds["a"].group.leave()
     flock.clock.advance(SOON)
     assert owned(flock, "a", "b") == {"a": set(), "b": set(range(12))}
@@ -180,20 +181,14 @@ def test_a_drain_that_runs_out_of_time_is_not_waited_for(flock: Flock) -> None:
 
 def test_a_blocked_drain_does_not_keep_new_shards_away(flock: Flock) -> None:
     """While one shard's drain blocks, the same session gains others."""
+    stuck = min(by_right(flock, a=1, b=1)["b"])
     gate = Gate(flock.clock)
-    a = flock.add("a", drain=flock.noting("a", "drain", gate), drain_timeout=100 * TTL)
+    a = flock.add("a", drain=lambda number, _term: gate() if number == stuck else None, drain_timeout=100 * TTL)
     flock.clock.advance(SOON)
     settle(flock, "b")
-    b = flock.birds["b"]
-    assert a.shards.draining
-    before = a.numbers
-    flock.add("c")
+    flock.birds["b"].group.leave()
     flock.clock.advance(SOON)
-    b.group.leave()
-    flock.birds["c"].group.leave()
-    flock.clock.advance(SOON)
-    gained = set(flock.called("a", "on_gained")[12:])
-    assert a.numbers == before | gained
+    assert (a.numbers, set(a.shards.draining)) == (set(range(12)) - {stuck}, {stuck})
     gate.open()
     flock.clock.advance(SOON)
     assert a.numbers == set(range(12))
@@ -279,6 +274,7 @@ def test_a_lost_session_has_lost_all_its_shards_at_once(flock: Flock) -> None:
     a, b = flock.birds["a"], flock.birds["b"]
     mine = a.numbers
     terms = list(a.shards.owned.values())
+    flock.calls.clear()
     with freeze(a.session):
         flock.clock.advance(TTL)
         assert a.session.state is State.LOST
@@ -511,7 +507,7 @@ def test_waiting_for_balance(flock: Flock) -> None:
     moved = by_right(flock, a=1, b=1)["b"]
     with pytest.raises(drumbeat.Timeout, match=f"still to be gained: {', '.join(map(str, sorted(moved)))}; "):
         flock.birds["b"].shards.wait_balanced(0)
-    with pytest.raises(drumbeat.Timeout, match="still to be gained: none; still draining: 0|1|2|3|4"):
+    with pytest.raises(drumbeat.Timeout, match=r"still to be gained: none; still draining: \d"):
         a.shards.wait_balanced(0)
     waiting = Background(flock.birds["b"].shards.wait_balanced)
     gate.open()
@@ -555,6 +551,7 @@ def test_closing_the_session_drains_first(flock: Flock) -> None:
     settle(flock, "a", "b")
     a = flock.birds["a"]
     mine = a.numbers
+    flock.calls.clear()
     a.session.close()
     drained = [call for call in flock.calls if (call.who, call.what) == ("a", "drain")]
     assert {call.number for call in drained} == mine
@@ -607,7 +604,8 @@ def test_callbacks_may_close(flock: Flock, what: str) -> None:
         assert a is not None
         a.shards.close()
 
-    a = flock.add("a", drain_timeout=TTL, **{what: flock.noting("a", what, close)})
+    options: dict[str, object] = {what: flock.noting("a", what, close)}
+    a = flock.add("a", None, drain_timeout=TTL, **options)
     flock.clock.advance(SOON)
     settle(flock, "b")
     assert a.shards.owned == {}

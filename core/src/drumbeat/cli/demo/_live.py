@@ -107,7 +107,9 @@ class LiveScreen(Screen):
                 str(row.pid),
                 Text(row.state, style=_STATE_STYLES.get(row.state, "")),
                 str(row.share),
-                ProgressBar(total=len(self.plan.meters), completed=row.share, width=width),
+                ProgressBar(
+                    len(self.plan.meters), row.share, width=width, complete_style="green", finished_style="green"
+                ),
                 "" if row.token is None else Text(f"token {row.token}", style=_STATE_STYLES.get(row.state, "")),
             )
         return table

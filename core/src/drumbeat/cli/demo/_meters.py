@@ -86,7 +86,7 @@ def _disk() -> dict[str, _Fields]:
     space = {f"{mount}.": _usage(mount) for mount in mounts}
     traffic = psutil.disk_io_counters(perdisk=True) or {}
     used = {f"{name}.": _fields(counters) for name, counters in traffic.items() if any(counters)}
-    return {**space, **used}
+    return {"all.": _fields(psutil.disk_io_counters()), **space, **used}
 
 
 def _usage(mount: str) -> _Fields:
@@ -98,7 +98,9 @@ def _usage(mount: str) -> _Fields:
 
 def _network() -> dict[str, _Fields]:
     traffic = {f"{name}.": _fields(counters) for name, counters in psutil.net_io_counters(pernic=True).items()}
-    return {"all.": _fields(psutil.net_io_counters()), **traffic}
+    links = {f"{name}.": {"up": int(link.isup), "mtu": link.mtu} for name, link in psutil.net_if_stats().items()}
+    named = {name: {**links.get(name, {}), **traffic.get(name, {})} for name in {*links, *traffic}}
+    return {"all.": _fields(psutil.net_io_counters()), **named}
 
 
 def _process(pid: int) -> dict[str, _Fields]:
