@@ -131,6 +131,18 @@ def test_a_session_that_beats_lives_through_any_time(
     assert session.incarnation == before
 
 
+def test_terms_whose_deadline_has_passed_are_lost_at_close(
+    clock: FakeClock, connect: Callable[..., drumbeat.Session]
+) -> None:
+    """A close that comes after the deadline, before any thread saw it, tells `on_lost` as any loss does."""
+    session = connect(heartbeat="manual")
+    told: list[drumbeat.Term] = []
+    term = session.election("e").campaign(on_lost=told.append)
+    clock._now += TTL
+    session.close()
+    assert told == [term]
+
+
 def test_a_jump_of_the_wall_clock_is_verified_before_held_is_answered(
     clock: FakeClock, connect: Callable[..., drumbeat.Session]
 ) -> None:

@@ -438,6 +438,8 @@ class Keeper:
             self._ended = Closed
             self._closing.set()
         incarnation = self._incarnation
+        if incarnation is not None and not incarnation.alive():
+            self.lose(incarnation, "the deadline had passed when the session was closed")
         terms = None if incarnation is None else incarnation.end("the session was closed")
         for term in terms or ():
             term._finish("the session was closed")  # noqa: SLF001 - only the keeper ends terms at close

@@ -65,10 +65,12 @@ def test_the_command_is_dead_before_the_deadline(desk: Desk, tmp_path: Path, man
 def test_its_children_are_dead_before_the_deadline(desk: Desk, tmp_path: Path) -> None:
     """The whole process group is stopped in time, not only the process that was started."""
     ticker = Ticker(tmp_path, manners="stubborn")
-    led = desk.lead("e", ["sh", "-c", '"$@" & wait', "sh", *ticker.command])
+    led = desk.lead("e", ["sh", "-c", '"$@" & wait', "sh", *ticker.command], "--once")
     token = ticker.wait_for_token(1, within=PATIENCE)
+    (_, _, _, child), *_ = ticker.ticks()
     with blocked(desk.store) as since:
         led.wait_for_event("exited", within=5 * TTL)
+    assert not is_running(child)
     assert ticker.last(token) < since + CERTAIN
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import pytest
 from flock import GRACE, TTL, Bird, Flock, Gate
@@ -14,6 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from drumbeat import Term
 from drumbeat._partition import seats
 from drumbeat.testing import freeze, lose
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NAMES = ["a", "b", "c", "d"]
 names = st.sampled_from(NAMES)
@@ -142,7 +146,7 @@ def test_a_long_churn(seed: int) -> None:
     """PART-3: 300 joins, leaves, deaths and hangs of one group, with hardly a pause, make no two holders."""
     choose = random.Random(seed)
     sharing = Sharing()
-    actions = [
+    actions: list[Callable[[str], object]] = [
         lambda name: sharing.come(name, choose.choice([1, 3]), choose.random() < 1 / 3),
         sharing.leave_or_join,
         sharing.go,

@@ -15,8 +15,7 @@ from support import TTL, Background, Cluster, Tap, eventually
 import drumbeat
 from drumbeat import Session, SystemClock
 from drumbeat._partition import seats
-from drumbeat.history import find_overlaps, find_token_faults, note, read_history
-from drumbeat.observers import HistoryObserver
+from drumbeat.history import find_overlaps, find_token_faults, note, read_history, terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -167,6 +166,7 @@ class Crew:
             process.communicate(timeout=20)
         self.watcher.close()
         history = read_history(sorted(self.folder.glob("*.jsonl")))
+        assert len(terms(history)) > COUNT
         assert find_overlaps(history) == []
         assert find_token_faults(history) == []
 

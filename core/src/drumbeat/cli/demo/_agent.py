@@ -85,7 +85,7 @@ class Agent:
                 mine = self.group.partition(self.meters)
             except drumbeat.Closed:
                 return
-            except drumbeat.DrumbeatError:
+            except drumbeat.Unavailable:
                 # Nobody can say what is ours while the server does not answer: the others will take it over.
                 continue
             values = read_meters(mine)

@@ -121,7 +121,7 @@ class Rejected(Record):
     highest: int
 
 
-_KINDS: Final[Mapping[str, Callable[..., Record]]] = {
+_KINDS: Final[Mapping[str, type[Record]]] = {
     kind.__name__: kind
     for kind in (
         *(Started, Killed, Frozen, Resumed, Dismissed, Milestone),
@@ -138,8 +138,9 @@ def to_line(record: Record) -> bytes:
 def from_line(line: bytes) -> Record:
     """Return the record in a line that `to_line` made."""
     fields = cast("dict[str, object]", json.loads(line))
-    kind = _KINDS[str(fields.pop("kind"))]
-    return kind(**fields)
+    # What a journal holds has been written by `to_line`, so that the fields fit the kind.
+    make = cast("Callable[..., Record]", _KINDS[str(fields.pop("kind"))])
+    return make(**fields)
 
 
 class Journal:
