@@ -87,8 +87,10 @@ def test_a_namespace_that_begins_like_another_sees_none_of_it(actor: Make) -> No
     """A namespace is kept apart from one whose name begins with it and a slash."""
     one, two = actor("a", namespace="ns"), actor("b", namespace="ns/x")
     two.join("g")
-    one.join("x/h")
-    assert one.backend.list_groups(one.lease, timeout=TIMEOUT) == ("x/h",)
+    one.join("x/g")
+    assert one.members("x/g") == ["a"]
+    assert two.members("g") == ["b"]
+    assert one.backend.list_groups(one.lease, timeout=TIMEOUT) == ("x/g",)
     assert two.backend.list_groups(two.lease, timeout=TIMEOUT) == ("g",)
 
 

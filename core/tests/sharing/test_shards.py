@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,8 @@ from support import Background
 import drumbeat
 from drumbeat import State, Vacant
 from drumbeat._partition import seats
-from drumbeat.testing import Faults, freeze, lose
+from drumbeat._tenure import ShardCallbacks, Tenure
+from drumbeat.testing import Faults, freeze, lose, memory_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -239,6 +241,38 @@ def test_who_was_not_told_of_a_shard_is_not_asked_to_drain_it(flock: Flock) -> N
     assert set(flock.called("a", "on_gained")) == a.numbers | {0}
     assert flock.called("a", "drain") == sorted(moved & {0})
     assert owned(flock, "a", "b") == by_right(flock, a=1, b=1)
+
+
+def test_a_drain_comes_before_an_on_gained_that_waits() -> None:
+    """Once a drain was asked for, an `on_gained` that had no turn yet is not called, though the term is still held."""
+    called: list[str] = []
+    gate = threading.Event()
+    with memory_session() as session:
+        keeper = session._keeper
+        assert keeper.incarnation is not None
+        keeper.dispatcher.call(gate.wait)  # type: ignore[arg-type]
+        tenure = Tenure(
+            keeper,
+            keeper.incarnation,
+            "shard/g/0",
+            number=0,
+            callbacks=ShardCallbacks(
+                on_gained=lambda *_: called.append("on_gained"),
+                drain=lambda *_: called.append("drain"),
+                on_lost=None,
+            ),
+            on_change=lambda _number: None,
+        )
+        assert tenure.ask() is None
+        tenure.drain(float("inf"))
+        assert tenure.drained
+        gate.set()
+        last = threading.Event()
+        keeper.dispatcher.call(last.set)
+        assert last.wait(TTL)
+        assert tenure.term is not None
+        assert tenure.term.held
+    assert called == []
 
 
 def test_a_drain_waits_for_on_gained(flock: Flock) -> None:
@@ -595,21 +629,29 @@ def test_closing_is_bounded_when_the_server_is_silent(flock: Flock) -> None:
         assert backend.read_leader(lease.lease, f"shard/flock/{number}", timeout=1.0) == Vacant()
 
 
-@pytest.mark.parametrize("what", ["on_gained", "drain"])
-def test_callbacks_may_close(flock: Flock, what: str) -> None:
+@pytest.mark.parametrize("what", ["on_gained", "drain", "on_lost"])
+@pytest.mark.parametrize("which", ["shards", "session"])
+def test_callbacks_may_close(flock: Flock, what: str, which: str) -> None:
     """A callback that closes the shards, or the session, does not wait for itself."""
     a: Bird | None = None
+    took: list[float] = []
 
     def close() -> None:
         assert a is not None
-        a.shards.close()
+        began = flock.clock.now()
+        (a.shards if which == "shards" else a.session).close()
+        took.append(flock.clock.now() - began)
 
     options: dict[str, object] = {what: flock.noting("a", what, close)}
     a = flock.add("a", None, drain_timeout=TTL, **options)
     flock.clock.advance(SOON)
     settle(flock, "b")
-    assert a.shards.owned == {}
-    assert flock.called("a", what)
+    for term in list(a.shards.owned.values())[:1]:
+        lose(term)
+    flock.clock.advance(TTL + SOON)
+    assert (a.shards.owned, a.shards.draining) == ({}, {})
+    assert took
+    assert max(took) < TTL / 2
 
 
 def test_a_session_that_ends_takes_its_shards_along(flock: Flock) -> None:
