@@ -37,6 +37,10 @@ def test_all_parts_are_read() -> None:
         (f"redis://u:{SECRET}@h/?a", "malformed options"),
         (f"redis://u:{SECRET}@h/?a=1&a=2", "gives a more than once"),
         (f"redis://u:{SECRET}@h/#x", "fragment"),
+        (f"redis://h/?password={SECRET}&password={SECRET}", "gives password more than once"),
+        (f"redis://h/?password={SECRET}&x", "malformed options"),
+        (f"redis://u:{SECRET}@h\u2100", "malformed"),
+        (f"u:{SECRET}@h", "not a backend URL"),
         (f"redis://u:{SECRET}/{SECRET}@h:bad", "malformed"),
     ],
 )

@@ -60,6 +60,14 @@ class Term:
         return self._over is None and self._incarnation.alive()
 
     @property
+    def deadline(self) -> float:
+        """Until when the term is certain, on the session's clock (CLOCK_BOOTTIME); each heartbeat moves it.
+
+        A plain number that is read without asking anybody, for what must stop in time whatever else hangs.
+        """
+        return self._incarnation.deadline
+
+    @property
     def remaining(self) -> float:
         """Seconds for which the term holds if no further heartbeat succeeds; 0.0 once it is over."""
         if not self.held:

@@ -35,23 +35,27 @@ class BackendURL:
         scheme, separator, _ = url.partition("://")
         if not separator or not _SCHEME.match(scheme):
             raise ConfigurationError(
-                f"not a backend URL: {_without_password(url)!r}; write SCHEME://..., for example local:// or memory://"
+                f"not a backend URL: {_without_secrets(url)!r}; write SCHEME://..., for example local:// or memory://"
             )
         try:
             parts = urlsplit(url)
-        except ValueError as error:
-            raise ConfigurationError(f"malformed backend URL {_without_password(url)!r}: {error}") from error
+        except ValueError:
+            # What the parser says may repeat the password, so it is not passed on.
+            raise ConfigurationError(
+                f"malformed backend URL {_without_secrets(url)!r}; write SCHEME://USER:PASSWORD@HOST:PORT/PATH?OPTIONS "
+                "with special characters as %XX"
+            ) from None
         if parts.fragment:
-            raise ConfigurationError(f"{_without_password(url)!r} has a fragment; write '#' as %23")
+            raise ConfigurationError(f"{_without_secrets(url)!r} has a fragment; write '#' as %23")
         credentials, _, hosts = parts.netloc.rpartition("@")
         username, colon, password = credentials.partition(":")
         return cls(
             scheme=scheme,
             username=unquote(username) or None,
             password=unquote(password) if colon else None,
-            hosts=_parse_hosts(hosts, shown=_without_password(url)),
+            hosts=_parse_hosts(hosts, shown=_without_secrets(url)),
             path=unquote(parts.path),
-            options=_parse_options(parts.query, shown=_without_password(url)),
+            options=_parse_options(parts.query, shown=_without_secrets(url)),
         )
 
     def __str__(self) -> str:
@@ -61,9 +65,10 @@ class BackendURL:
         return f"{self.scheme}://{credentials}{'@' if credentials else ''}{hosts}{self.path}"
 
 
-def _without_password(url: str) -> str:
+def _without_secrets(url: str) -> str:
     start = "://" if "://" in url else "^"
-    return re.sub(rf"({start}[^:/?#@]*):.*@", r"\1:***@", url)
+    shown = re.sub(rf"({start}[^:/?#@]*):.*@", r"\1:***@", url)
+    return re.sub(r"\?.*", "?...", shown)
 
 
 def _parse_hosts(text: str, *, shown: str) -> tuple[tuple[str, int | None], ...]:
@@ -89,8 +94,9 @@ def _parse_options(query: str, *, shown: str) -> dict[str, str]:
         return {}
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True, errors="strict")
-    except ValueError as error:
-        raise ConfigurationError(f"malformed options in {shown!r} ({error}); write ?name=value&name=value") from error
+    except ValueError:
+        # What the parser says repeats the options, and one may be a secret.
+        raise ConfigurationError(f"malformed options in {shown!r}; write ?name=value&name=value") from None
     options = dict(pairs)
     if len(options) != len(pairs):
         twice = sorted({name for name, _ in pairs if sum(name == other for other, _ in pairs) > 1})

@@ -35,7 +35,7 @@ class Write:
 
     def arrive(self) -> bool:
         """Apply the write now; return whether it was."""
-        return MemoryCasBackend.compare_and_set(self.store, self.key, self.value, self.version, timeout=1) is not None
+        return self.store.apply(self.key, self.value, self.version) is not None
 
 
 class RiggedBackend(MemoryCasBackend):
@@ -44,6 +44,9 @@ class RiggedBackend(MemoryCasBackend):
     #: What the next backend object says that its store can do, and by name what stores say of their losses.
     next_capabilities: ClassVar[frozenset[Capability]] = frozenset()
     marks: ClassVar[dict[str, str | None]] = {}
+
+    #: Whether what a key holds is its version, as in the example.
+    versions_are_values: ClassVar[bool] = False
 
     def __init__(self, config: object) -> None:
         super().__init__(config)  # type: ignore[arg-type]
@@ -62,7 +65,8 @@ class RiggedBackend(MemoryCasBackend):
     def read_many(self, keys: Sequence[str], timeout: float) -> Mapping[str, tuple[bytes, Hashable]]:
         self._count("read_many")
         self.keys += keys
-        return super().read_many(keys, timeout)
+        found = super().read_many(keys, timeout)
+        return {key: (value, self._version_of(key)) for key, (value, _) in found.items()}
 
     def compare_and_set(
         self,
@@ -84,7 +88,7 @@ class RiggedBackend(MemoryCasBackend):
         if fault == "late":
             self.late.append(Write(self, key, value, version))
             raise Unavailable("no answer")
-        new = super().compare_and_set(key, value, version, expire=expire, timeout=timeout)
+        new = self.apply(key, value, version)
         if new is not None:
             self.written.append((key, value))
         if fault == "lost reply":
@@ -110,7 +114,10 @@ class RiggedBackend(MemoryCasBackend):
 
     def delete(self, key: str, version: Hashable, timeout: float) -> bool:
         self.requests["delete"] += 1
-        return super().delete(key, version, timeout)
+        if self._version_of(key) != version:
+            return False
+        del self._store.values[key]
+        return True
 
     def loss_mark(self, timeout: float) -> str | None:
         return self.marks.get(self._name)
@@ -118,6 +125,20 @@ class RiggedBackend(MemoryCasBackend):
     def _count(self, method: str) -> None:
         if not self._within:
             self.requests[method] += 1
+
+    def apply(self, key: str, value: bytes, version: Hashable | None) -> Hashable | None:
+        """Write if the version is still the expected one; a version is a number, or the value itself."""
+        with self._store.lock:
+            if self._version_of(key) != version:
+                return None
+            self._store.values[key] = (value, next(self._store.versions))
+            return self._version_of(key)
+
+    def _version_of(self, key: str) -> Hashable | None:
+        found = self._store.values.get(key)
+        if found is None:
+            return None
+        return found[0] if self.versions_are_values else found[1]
 
     def before_write(self, number: int, rival: Callable[[], object]) -> None:
         """Run `rival` just before the store gets its next write but `number`."""

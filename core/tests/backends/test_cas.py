@@ -12,6 +12,7 @@ from backends.harness import KINDS, TIMEOUT, Actor, World, leader_id
 from backends.rig import RiggedWorld, store_of
 
 from drumbeat._cas.observations import MAX_NAMES
+from drumbeat._cas.records import Birth, GroupIndex, MemberValue, Record, Roster, SeatRecord, Session
 from drumbeat._errors import BadData, ConfigurationError, Conflict, SessionLost, Unavailable
 from drumbeat.cas import CompareAndSetBackend, MemoryCasBackend
 from drumbeat.hookspecs import Capability, Holdings, Membership, Vacant
@@ -142,6 +143,43 @@ def test_a_stale_look_at_a_session_frees_no_seat(world: RiggedWorld, monkeypatch
     assert leader_id(other.leader("e")) == "a"
     monkeypatch.undo()
     assert reborn.proclaim(seat, b"mine")
+
+
+def test_a_holder_that_is_neither_here_nor_there_is_observed(
+    volatile: RiggedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LEAD-1: if the second look finds no record, the first one, which was of an earlier time, counts no more."""
+    holder, other = volatile.actor("a"), volatile.actor("b")
+    holder.wait_for("e")
+    volatile.pass_time(LONGEST + 0.25, holder, other)
+    holder.win("e")
+    other.wait_for("e")
+    holder.close()
+    store = store_of(other)
+    stale = store.contents["db:session:tests:a"]
+    reborn = volatile.actor("a")
+    reborn.win("e")
+    store.evict("db:session:tests:a")
+    fresh = store.read_many
+
+    def read_many(keys: Sequence[str], timeout: float) -> Mapping[str, tuple[bytes, Hashable]]:
+        stored = json.loads(stale[0][1:]) | {"previous": reborn.lease.incarnation}
+        found = dict(fresh(keys, timeout))
+        return found | {"db:session:tests:a": (b"1" + json.dumps(stored).encode(), 0)} if len(keys) > 1 else found
+
+    monkeypatch.setattr(store, "read_many", read_many)
+    assert other.wait_for("e").retry_after == pytest.approx(1.001 * volatile.ttl)
+
+
+def test_a_durable_store_knows_the_dead_of_long_ago(world: RiggedWorld) -> None:
+    """LEAD-6: a seat of an incarnation before the last is free at once where nothing is lost silently."""
+    actor, other = world.actor("a"), world.actor("b")
+    actor.win("e")
+    actor.join("g")
+    for _ in range(2):
+        actor.open(actor.request(supersedes=actor.lease.incarnation))
+    assert other.members("g") == {}
+    other.win("e")
 
 
 # What a store loses -----------------------------------------------------------------------------------------
@@ -303,6 +341,19 @@ def test_a_member_id_taken_over_unknowingly_frees_nothing_at_once(volatile: Rigg
     other.win("e")
 
 
+def test_a_volatile_store_knows_who_was_succeeded(volatile: RiggedWorld) -> None:
+    """LEAD-6: a seat is free at once when the next incarnation knew that the holder was over, also after a loss."""
+    holder, other = volatile.actor("a"), volatile.actor("b")
+    holder.wait_for("e")
+    volatile.pass_time(LONGEST + 0.25, holder, other)
+    for lost in (False, True):
+        holder.win("e")
+        if lost:
+            store_of(holder).evict("db:session:tests:a")
+        holder.open(holder.request(supersedes=holder.lease.incarnation))
+        other.resign(other.win("e"))
+
+
 def test_a_lost_roster_or_value_is_noticed_by_its_members(volatile: RiggedWorld) -> None:
     """BEAT-10: a membership whose roster or value was lost comes back as lost, and joining again mends it."""
     actor, other = volatile.actor("a"), volatile.actor("b")
@@ -345,6 +396,7 @@ def test_a_ttl_that_outlives_the_wait_is_refused(tmp_path: Path) -> None:
 # Rubbish ----------------------------------------------------------------------------------------------------
 
 RUBBISH = (
+    b"",  # stands for a newer format of the very record
     b"rubbish",
     b'2{"written by": "a newer version"}',
     b"1{",
@@ -376,6 +428,7 @@ def test_rubbish_is_named_and_left_alone(world: RiggedWorld, kind: str, rubbish:
     }
     key = f"db:{kind}"
     store = store_of(actor)
+    rubbish = rubbish or b"2" + store.contents[key][0][1:]
     store.put(key, rubbish)
     for operation in operations[kind.partition(":")[0]]:
         with pytest.raises(BadData) as failure:
@@ -387,7 +440,8 @@ def test_rubbish_is_named_and_left_alone(world: RiggedWorld, kind: str, rubbish:
 def test_rubbish_in_a_value_is_named_and_left_alone(world: RiggedWorld) -> None:
     """SAFE-2: a view with a value that cannot be read raises BadData with its key."""
     actor, other, _ = spoiled(world)
-    for rubbish in RUBBISH:
+    newer = b"2" + store_of(actor).contents["db:value:tests:g:a"][0][1:]
+    for rubbish in (newer, *RUBBISH[1:]):
         store_of(actor).put("db:value:tests:g:a", rubbish)
         with pytest.raises(BadData, match="db:value:tests:g:a"):
             other.members("g")
@@ -398,7 +452,9 @@ def test_rubbish_ends_no_session(world: RiggedWorld) -> None:
     """SAFE-2: rubbish in a seat or roster loses that alone; the session and all else that it holds go on."""
     actor, other, seat = spoiled(world)
     actor.join("h")
+    other.join("h")
     kept = actor.win("f")
+    actor.beat()
     other.members("g")
     for key in ("db:seat:tests:e", "db:roster:tests:g", "db:groups:tests", "db:session:tests:b"):
         store_of(actor).put(key, b"rubbish")
@@ -454,8 +510,9 @@ def test_waiting_is_one_request_and_winning_is_two(world: RiggedWorld) -> None:
 
 def test_interest_is_bounded(world: RiggedWorld) -> None:
     """A session that looks at ever new names observes the last of them, and the groups that it is in."""
-    actor = world.actor("a")
+    actor, other = world.actor("a"), world.actor("b")
     actor.join("mine")
+    other.join("mine")
     for number in range(MAX_NAMES + 50):
         actor.members(f"g{number}")
         actor.leader(f"e{number}")
@@ -465,7 +522,7 @@ def test_interest_is_bounded(world: RiggedWorld) -> None:
     actor.beat()
     keys = store.keys
     assert len(keys) <= MAX_NAMES + 10
-    assert "db:roster:tests:mine" in keys
+    assert {"db:roster:tests:mine", "db:session:tests:b"} <= set(keys)
     assert f"db:roster:tests:g{MAX_NAMES + 49}" in keys
 
 
@@ -508,6 +565,48 @@ def test_nothing_is_written_twice_with_the_same_bytes(tmp_path: Path) -> None:
     written = [*store_of(one).written, *store_of(two).written]
     assert len({key for key, _ in written}) == 8
     assert len(written) == len(set(written))
+
+
+OWNER = {"member": "a", "incarnation": "i", "ttl": 10.0}
+DOCUMENTS: dict[type[Record], dict[str, object]] = {
+    Birth: {"epoch": "x", "longest_ttl": 60.0, "born": 1, "settled": True, "loss_mark": "x"},
+    Session: {"incarnation": "i", "ttl": 10, "beat": 1, "state": "alive", "previous": "x"},
+    SeatRecord: {"token": 1, "owner": OWNER, "attempt": 1, "value": "eA==", "proven": True, "changes": 1},
+    Roster: {"members": [{**OWNER, "attempt": 1}], "listed": True, "changes": 1},
+    MemberValue: {"incarnation": "i", "attempt": 1, "value": "eA==", "changes": 1},
+    GroupIndex: {"groups": ["g"], "changes": 1},
+}
+
+
+@pytest.mark.parametrize("kind", DOCUMENTS, ids=lambda kind: kind.__name__)
+def test_each_field_must_have_its_type(kind: type[Record]) -> None:
+    """SAFE-2: a record is rubbish if one of its fields is missing, of another type, or out of range."""
+    document = DOCUMENTS[kind]
+    record = kind.decode("key", b"1" + json.dumps(document).encode())
+    assert json.loads(record.encode()[1:]) == document
+    for name, value in document.items():
+        wrong: list[object] = [True, 7, "text", [7], {"text": 7}]
+        wrong = [other for other in wrong if type(other) is not type(value)]
+        wrong = [other for other in wrong if not (isinstance(value, float) and other == 7)]
+        wrong += [0, -1.0, float("inf")] if name in {"ttl", "longest_ttl"} else []
+        wrong += ["no such state"] if name == "state" else []
+        wrong += ["no base64"] if name == "value" else []
+        for other in wrong:
+            stored = b"1" + json.dumps(document | {name: other}).encode()
+            with pytest.raises(BadData, match="key: holds a"):
+                kind.decode("key", stored)
+
+
+def test_a_group_without_members_leaves_the_index(world: RiggedWorld) -> None:
+    """Groups that are listed once after their last member left take no more room in the index."""
+    actor = world.actor("a")
+    for number in range(5):
+        actor.join(f"g{number}")
+        actor.leave(f"g{number}")
+    actor.join("g")
+    actor.groups()
+    index = store_of(actor).contents["db:groups:tests"][0]
+    assert json.loads(index[1:])["groups"] == ["g"]
 
 
 def test_a_finished_group_leaves_no_values(world: RiggedWorld) -> None:

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from drumbeat.hookspecs import Seat
 
 
+@pytest.fixture(autouse=True, params=[False, True], ids=["numbers", "values"])
+def _versions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything here runs on a store with numbers for versions, and on one whose values are their own versions."""
+    monkeypatch.setattr(RiggedBackend, "versions_are_values", request.param)
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> RiggedWorld:
     """A fresh store that can be tampered with."""
@@ -151,6 +157,49 @@ def test_joins_that_cross_are_both_seen(tmp_path: Path) -> None:
         assert one.members("g") == {"a": b"1", "b": b"2"}
         assert one.groups() == {"g"}
         assert (one.beat().lost, two.beat().lost) == ((), ())
+
+
+def test_a_join_that_lost_a_race_stores_its_value_once(world: RiggedWorld) -> None:
+    """GROUP-6: what a join repeats after a lost race is the entry in the roster, not the value."""
+    one, two = pair(world)
+    two.join("other")
+    two.join("g")
+    store_of(one).requests.clear()
+    store_of(one).before_write(1, partial(two.leave, "g"))
+    one.join("g")
+    assert store_of(one).requests["compare_and_set"] == 3
+
+
+def test_a_value_of_a_member_that_comes_back_is_not_cleaned_away(world: RiggedWorld) -> None:
+    """GROUP-9: a reader that removes a dead member leaves alone what its next incarnation has just stored."""
+    dead, reader = pair(world)
+    dead.join("g")
+    dead.close()
+    reborn = world.actor("a")
+    assert broken(reborn, 1, "late", partial(reborn.join, "g", b"new"))
+    assert reader.members("g") == {}
+    assert "db:value:tests:g:a" in store_of(reader).contents
+    reborn.join("g", b"new")
+    assert reader.members("g") == {"a": b"new"}
+
+
+def test_a_win_in_a_store_that_was_just_emptied_is_none(tmp_path: Path) -> None:
+    """FAULT-2: a win that is written after a loss of all data, but decided before it, is not believed."""
+    world = RiggedWorld(tmp_path, policy="wait")
+    world.set_longest_ttl(world.ttl)
+    world.say_of_losses("nothing was lost")
+    one, two = pair(world)
+    one.wait_for("e")
+    world.pass_time(1.25, one, two)
+
+    def win_and_wipe() -> None:
+        two.win("f")
+        world.wipe()
+
+    one.win("e")
+    store_of(one).before_write(0, win_and_wipe)
+    with pytest.raises(SessionLost):
+        one.campaign("f")
 
 
 def test_a_join_that_crosses_a_leave_keeps_both_true(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def test_open_session_repeated_is_the_same_session_with_a_fresh_lease(world: Wor
     actor = world.actor("a")
     request = replace(actor.request(), incarnation=actor.lease.incarnation)
     actor.join("g")
+    assert {"a"} == set(watcher.members("g"))
     world.pass_time(0.75, watcher)
     assert actor.lease == actor.backend.open_session(request, timeout=TIMEOUT)
     world.pass_time(0.75, watcher)
@@ -213,8 +214,8 @@ def test_a_dead_session_can_do_nothing(world: World) -> None:
         dead.campaign("f")
     assert not dead.update("g", b"ghost")
     assert not dead.leave("g")
-    assert not dead.resign(seat)
     assert not dead.proclaim(seat, b"ghost")
+    assert not dead.resign(seat)
     assert not dead.withdraw("e", seat.attempt)
     assert other.members("g") == {}
     assert (other.leader("e"), other.leader("f")) == (Vacant(), Vacant())

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 NAMESPACE = "n"
 GROUPS = ("g", "group/ü")
 ELECTIONS = ("election/e", "lock/l")
-MEMBERS = ("a", "b", "c")
+#: The ids that processes have when nothing else is said.
+MEMBERS = ("a", "b", "c", "d")
 TTLS = (1.0, 2.0, 4.0)
 #: Longer than any example: in the model such a lease ends when the test says so.
 ENDLESS = 86_400.0
@@ -77,7 +78,7 @@ class HookMachine(RuleBasedStateMachine):
         #: One for all processes: it remembers nothing that is not in the store.
         self.model = Half(open_backend(MemoryBackend, self.model_url, self.clock), Tokens())
         self.start()
-        self.processes = [self._new_process() for _ in range(4)]
+        self.processes = [self._new_process(member) for member in MEMBERS]
         self.profile = self.processes[0].real.backend.describe(timeout=TIMEOUT)
         #: What crashed processes had opened, until its lease is over.
         self.ghosts: list[Opened] = []
@@ -112,8 +113,8 @@ class HookMachine(RuleBasedStateMachine):
     def begin(self, attentive: bool) -> None:
         """Most have a session. Views are compared after every step, or only now and then."""
         self.attentive = attentive
-        for process, member, ttl in zip(self.processes, MEMBERS, TTLS, strict=False):
-            self._open(process, member, ttl=ttl)
+        for process, ttl in zip(self.processes, TTLS, strict=False):
+            self._open(process, ttl=ttl)
 
     @rule(where=WHICH, member=st.sampled_from(MEMBERS), ttl=st.sampled_from(TTLS), force=st.booleans())
     def open(self, where: int, member: str, ttl: float, force: bool) -> None:
@@ -121,21 +122,17 @@ class HookMachine(RuleBasedStateMachine):
         process = self.processes[where]
         old = process.opened
         if old is None:
-            self._open(process, member, ttl=ttl, force=force)
-        elif self._open(process, old.member_id, ttl=ttl, force=force, supersedes=old.incarnation):
+            process.member_id = member
+            self._open(process, ttl=ttl, force=force)
+        elif self._open(process, ttl=ttl, force=force, supersedes=old.incarnation):
             self._drop(old)
 
     @rule(where=WHICH, ttl=st.sampled_from(TTLS), closes=st.booleans())
     def reopen(self, where: int, ttl: float, closes: bool) -> None:
         """Go on with a new incarnation, as after LOST: close if that can be done, drop, open."""
-        process = self.processes[where]
-        old = process.opened
-        if old is None:
-            return
-        if closes:
-            self._close(old)
-        self._drop(old)
-        self._open(process, old.member_id, ttl=ttl, supersedes=old.incarnation)
+        opened = self.processes[where].opened
+        if opened is not None:
+            self._reopen(opened, ttl=ttl, closes=closes)
 
     @rule(where=WHICH)
     def open_once_more(self, where: int) -> None:
@@ -157,11 +154,11 @@ class HookMachine(RuleBasedStateMachine):
 
     @rule(where=WHICH)
     def crash(self, where: int) -> None:
-        """A process ends without a word, and with it all that its backend object knew; another takes its place."""
+        """A process ends without a word, and with it all that its backend object knew; it is started again."""
         process = self.processes[where]
         if process.opened is not None:
             self._drop(process.opened)
-        self.processes[where] = self._new_process()
+        self.processes[where] = self._new_process(process.member_id)
 
     @rule(where=WHICH, whose=st.integers(0, 7))
     def reap(self, where: int, whose: int) -> None:
@@ -176,11 +173,16 @@ class HookMachine(RuleBasedStateMachine):
 
     # Heartbeats ---------------------------------------------------------------------------------------------
 
-    @rule()
-    def all_beat(self) -> None:
-        """Everybody beats."""
-        for opened in self.sessions:
-            self._beat(opened)
+    @rule(ttl=st.sampled_from(TTLS))
+    def go_on(self, ttl: float) -> None:
+        """Everybody beats; who is over is opened again, and who crashed is started again."""
+        for process in self.processes:
+            if process.opened is None:
+                self._open(process, ttl=ttl)
+                continue
+            self._beat(process.opened)
+            if process.opened.over:
+                self._reopen(process.opened, ttl=ttl, closes=True)
 
     @precondition(lambda self: self.sessions)
     @rule(which=WHICH)
@@ -345,10 +347,10 @@ class HookMachine(RuleBasedStateMachine):
 
     # Time ---------------------------------------------------------------------------------------------------
 
-    @rule(seconds=st.sampled_from([0.001, 0.1, 0.24, 0.5, 0.999, 1.0, 1.5, 4.0]))
-    def pass_time(self, seconds: float) -> None:
-        """Nobody beats for a while."""
-        self.clock.advance(seconds)
+    @rule(seconds=st.sampled_from([0.001, 0.3, 0.999, 1.0, 1.5, 4.0]), silent=st.sets(WHICH, max_size=2))
+    def pass_time(self, seconds: float, silent: set[int]) -> None:
+        """For a while some do not beat."""
+        self._beat_until(self.clock.now() + seconds, self._all_but(silent))
 
     @precondition(lambda self: self.sessions)
     @rule(which=WHICH, after=st.sampled_from([0.0, 0.0, 0.001, -0.001]))
@@ -366,7 +368,7 @@ class HookMachine(RuleBasedStateMachine):
     @rule(silent=st.sets(WHICH, min_size=1, max_size=3))
     def outlive_the_silent(self, silent: set[int]) -> None:
         """Some beat on until they must have seen all the silent ones go."""
-        beating = [opened for number, opened in enumerate(self.sessions) if number not in silent]
+        beating = self._all_but(silent)
         self._compare_views(beating)
         self._beat_until(self.clock.now() + self.profile.eviction.seconds(max(TTLS)), beating)
         self._compare_views(beating)
@@ -432,6 +434,8 @@ class HookMachine(RuleBasedStateMachine):
             if self._lapsed(target): real = model = None
         assert model == real, f"the model says {model}, the backend {real}"
         self._compare_waits(given, wanted)
+        if isinstance(given, drumbeat.SessionLost) and isinstance(who, Opened):
+            who.over = True
         return given
 
     def _compare_waits(self, given: object, wanted: object) -> None:
@@ -454,22 +458,21 @@ class HookMachine(RuleBasedStateMachine):
 
     # Doing --------------------------------------------------------------------------------------------------
 
-    def _new_process(self) -> Process:
-        return Process(Half(self.backend(), self.real_tokens), self.model)
+    def _new_process(self, member_id: str) -> Process:
+        return Process(Half(self.backend(), self.real_tokens), self.model, member_id)
 
-    def _open(
-        self, process: Process, member: str, *, ttl: float, force: bool = False, supersedes: str | None = None
-    ) -> bool:
+    def _open(self, process: Process, *, ttl: float, force: bool = False, supersedes: str | None = None) -> bool:
+        name, member_id = f"i{next(self.numbers)}", process.member_id
         request = SessionRequest(
-            incarnation=f"i{next(self.numbers)}", member_id=member, ttl=ttl, supersedes=supersedes, replace=force
+            incarnation=name, member_id=member_id, ttl=ttl, supersedes=supersedes, replace=force
         )
-        lease = Lease(request.incarnation, member, ttl)
+        lease = Lease(name, member_id, ttl)
         opened = Opened(
             process=process,
             real=replace(process.real, lease=lease),
             model=replace(process.model, lease=lease),
-            incarnation=request.incarnation,
-            member_id=member,
+            incarnation=name,
+            member_id=member_id,
             ttl=ttl,
             renewed=self.clock.now(),
         )
@@ -486,6 +489,12 @@ class HookMachine(RuleBasedStateMachine):
         answer = self._both(opened, ask)
         assert not isinstance(answer, Lease) or answer == opened.real.lease
         return answer
+
+    def _reopen(self, opened: Opened, *, ttl: float, closes: bool) -> None:
+        if closes:
+            self._close(opened)
+        self._drop(opened)
+        self._open(opened.process, ttl=ttl, supersedes=opened.incarnation)
 
     def _close(self, opened: Opened) -> None:
         self._both(opened, lambda half: half.backend.close_session(half.lease, timeout=TIMEOUT), ends=True)
@@ -534,6 +543,9 @@ class HookMachine(RuleBasedStateMachine):
             model = opened.model
             model.backend.withdraw(model.lease, candidacy.election, attempt=candidacy.attempt, timeout=TIMEOUT)
         return answer
+
+    def _all_but(self, silent: set[int]) -> list[Opened]:
+        return [opened for number, opened in enumerate(self.sessions) if number not in silent]
 
     def _lapsed(self, opened: Opened) -> bool:
         return self.clock.now() >= opened.renewed + opened.ttl

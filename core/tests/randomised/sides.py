@@ -112,6 +112,7 @@ class Process:
 
     real: Half
     model: Half
+    member_id: str
     opened: Opened | None = None
 
 
@@ -127,6 +128,8 @@ class Opened:
     ttl: float
     #: When the last heartbeat that was answered was sent.
     renewed: float
+    #: Whether some answer has said that the session is over.
+    over: bool = False
     newest: int = 0
     memberships: dict[str, int] = field(default_factory=dict)
     candidacies: list[Candidacy] = field(default_factory=list)

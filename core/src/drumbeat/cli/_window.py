@@ -55,4 +55,4 @@ def seconds_left(term: Term, clock: Clock) -> float:
     """
     if term.lost.is_set():
         return 0.0
-    return term._incarnation.deadline - clock.now()  # noqa: SLF001 - see above
+    return term.deadline - clock.now()
