@@ -215,10 +215,8 @@ class ShardKeeper:
             return self._pass()
         except Unavailable as error:
             logger().debug("the shards of %s: %s", self.group, error)
-        except DrumbeatError as error:
-            self._complain(str(error))
-        except Exception as error:  # noqa: BLE001 - a user's `weight` may raise anything; the shards must go on
-            self._complain(f"trying again, for this was raised: {error!r}", trace=error)
+        except Exception as error:  # noqa: BLE001 - whatever a backend raises, the shards must go on
+            self._complain("trying again", error)
         return self._ttl() / 20
 
     def _pass(self) -> float:
@@ -240,7 +238,7 @@ class ShardKeeper:
                 # Any call may have taken longer than the lease had left.
                 if not incarnation.alive():
                     return 0.0
-                self._step(shard, incarnation)
+                self._guarded_step(shard, incarnation)
         except SessionLost as error:
             self.keeper.lose(incarnation, str(error))
         self._publish()
@@ -282,10 +280,13 @@ class ShardKeeper:
         timeout = incarnation.timing.request_timeout
         self._group_watch.follow(self.keeper, incarnation, GroupSubject(self.group), self._woken.set)
         record = self.keeper.backend.read_group(incarnation.lease, self.group, timeout=timeout)
-        view = View.from_record(self.group, record)
-        if view != self._view:
-            self._plan(view, incarnation)
-            self._view = view
+        try:
+            view = View.from_record(self.group, record)
+            if view != self._view:
+                self._plan(view, incarnation)
+                self._view = view
+        except Exception as error:  # noqa: BLE001 - a user's `weight` may raise anything
+            self._complain("the last view that could be read goes on counting", error)
 
     def _plan(self, view: View, incarnation: Incarnation) -> None:
         weights, problems = read_weights(view, self._weight)
@@ -302,11 +303,10 @@ class ShardKeeper:
     def _assign(self, shard: _Shard, owner: str | None, rank: int | None) -> None:
         before = (shard.owner, shard.rank)
         shard.owner, shard.rank = owner, rank
-        if rank is None:
-            shard.due = NEVER
-        elif rank == 0:
+        is_guard = rank == 1 and before[1] != 1
+        if rank == 0:
             shard.due = self._now()
-        elif before[0] != owner or (rank == 1 and before[1] != 1) or shard.holder not in self._identities:
+        elif rank is None or before[0] != owner or is_guard or shard.holder not in self._identities:
             self._look_later(shard)
 
     def _look_later(self, shard: _Shard) -> None:
@@ -323,6 +323,18 @@ class ShardKeeper:
                 shard.due = min(shard.due, self._now() + self.grace())
 
     # One shard ----------------------------------------------------------------------------------------------
+
+    def _guarded_step(self, shard: _Shard, incarnation: Incarnation) -> None:
+        """Do what is due for a shard; if that fails for this one alone, the others have their turn before it again."""
+        try:
+            self._step(shard, incarnation)
+        except SessionLost:
+            raise
+        except DrumbeatError as error:
+            shard.due = self._now() + self._ttl() / 10
+            if isinstance(error, Unavailable):
+                raise
+            self._complain(f"shard {shard.number}", error)
 
     def _step(self, shard: _Shard, incarnation: Incarnation) -> None:
         wanted = shard.rank == 0 and self._close_at is None
@@ -508,12 +520,14 @@ class ShardKeeper:
             or any(tenure is not None and tenure.is_drainer() for tenure in tenures)
         )
 
-    def _complain(self, problem: str, *, trace: Exception | None = None) -> None:
+    def _complain(self, problem: str, error: Exception | None = None) -> None:
         """Tell observers and the log, once as long as it is the same."""
-        if problem != self._told:
-            logger().warning("the shards of %s: %s", self.group, problem, exc_info=trace)
-            self.keeper.emit("warning", subject=self.group, reason=problem)
-        self._told = problem
+        text = problem if error is None else f"{problem}: {error if isinstance(error, DrumbeatError) else repr(error)}"
+        if text != self._told:
+            trace = None if isinstance(error, DrumbeatError) else error
+            logger().warning("the shards of %s: %s", self.group, text, exc_info=trace)
+            self.keeper.emit("warning", subject=self.group, reason=text)
+        self._told = text
 
     def _drain_end(self, until: float) -> float:
         return until if self._close_at is None else min(until, self._close_at)

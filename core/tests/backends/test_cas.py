@@ -368,7 +368,7 @@ def test_a_lost_roster_or_value_is_noticed_by_its_members(volatile: RiggedWorld)
 
 
 def test_a_lost_index_is_restored_by_heartbeats(volatile: RiggedWorld) -> None:
-    """The index of groups, should the store lose it, is whole again after one heartbeat of each member."""
+    """The index of groups, should the store lose it, is whole again after one heartbeat of each member, or a join."""
     one, two = volatile.actor("a"), volatile.actor("b")
     one.join("g")
     two.join("h")
@@ -377,6 +377,9 @@ def test_a_lost_index_is_restored_by_heartbeats(volatile: RiggedWorld) -> None:
     one.beat()
     two.beat()
     assert one.groups() == {"g", "h"}
+    store_of(one).evict("db:groups:tests")
+    volatile.actor("c").join("h")
+    assert one.groups() == {"h"}
 
 
 def test_a_ttl_that_outlives_the_wait_is_refused(tmp_path: Path) -> None:

@@ -375,9 +375,12 @@ def test_a_campaign_is_repeated_after_a_lost_answer(world: RiggedWorld, fault: F
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("withdraws", [True, False])
-def test_an_abandoned_campaign_leaves_nothing(world: RiggedWorld, fault: Fault, *, withdraws: bool) -> None:
+@pytest.mark.parametrize("used", [True, False])
+def test_an_abandoned_campaign_leaves_nothing(world: RiggedWorld, fault: Fault, *, withdraws: bool, used: bool) -> None:
     """LEAD-10 and 15: after a withdrawal, or one heartbeat, nothing of a failed campaign is or becomes a term."""
     actor, other = pair(world)
+    if used:
+        other.resign(other.win("e"))
     assert broken(actor, 0, fault, lambda: actor.campaign("e"))
     attempt = actor.candidacies.pop("e")
     if withdraws:
@@ -429,24 +432,31 @@ def test_a_join_is_repeated_after_a_lost_answer(tmp_path: Path) -> None:
                 break
 
 
-def test_an_abandoned_join_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("leaves", [True, False])
+@pytest.mark.parametrize("used", [True, False])
+def test_an_abandoned_join_leaves_nothing(tmp_path: Path, fault: Fault, *, leaves: bool, used: bool) -> None:
     """FAULT-7: after a leave, or one heartbeat, a failed join makes no member, now or later, and leaves no value."""
-    for fault in FAULTS:
-        for leaves in (True, False):
-            for world, number in worlds(tmp_path):
-                actor, other = pair(world)
-                failed = broken(actor, number, fault, partial(actor.join, "g"))
-                if leaves:
-                    actor.leave("g")
-                else:
-                    actor.places.clear()
-                    actor.beat()
-                assert not any(applied and number == 2 for applied in arrive(actor))
-                assert other.members("g") == {}
-                if not failed:
-                    break
-                if (fault, number) != ("late", 1):
-                    assert not [key for key in store_of(actor).contents if key.startswith("db:value:")]
+    for world, number in worlds(tmp_path):
+        actor, other = pair(world)
+        if used:
+            other.join("g")
+        writes = ("value", "roster") if used else ("groups", "value", "roster")
+        failed = broken(actor, number, fault, partial(actor.join, "g"))
+        if leaves:
+            actor.leave("g")
+        else:
+            actor.places.clear()
+            actor.beat()
+        if not failed:
+            assert number == len(writes)
+            break
+        late = store_of(actor).late[:]
+        assert [write.key.split(":")[1] for write in late] == ([writes[number]] if fault == "late" else [])
+        assert not any(arrived and writes[number] == "roster" for arrived in arrive(actor))
+        assert set(other.members("g")) == ({"b"} if used else set())
+        if not late or writes[number] == "roster":
+            assert "db:value:tests:g:a" not in store_of(actor).contents
 
 
 def test_a_leave_is_repeated_after_a_lost_answer(tmp_path: Path) -> None:

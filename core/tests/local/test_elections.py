@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import pytest
 from local.actors import TIMEOUT, Actor, backend_for
 from support import eventually
 
+from drumbeat import Unavailable
 from drumbeat.hookspecs import LeaderRecord, Seat, SessionRequest, Vacant, Waiting, Won
 from drumbeat.local import _sql
+from drumbeat.local._store import Link, Value
 from drumbeat.testing import FakeClock
 
 Make = Callable[..., Actor]
@@ -227,6 +230,27 @@ def test_a_win_has_reached_the_disk_and_nothing_else_waits_for_it(actor: Make) -
         "INSERT INTO members": "NORMAL",
         "UPDATE sessions AS": "NORMAL",
     }
+
+
+def test_a_call_that_failed_halfway_says_that_it_may_have_been_applied(
+    actor: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trouble after an earlier statement of the same call has written is "unknown", before it "not_applied"."""
+    one = actor("a")
+    write = Link.write
+
+    def fail(self: Link, sql: str, parameters: Mapping[str, Value], *, until: float, synced: bool) -> int:
+        if sql == _sql.WIN:
+            raise Unavailable("no room", outcome="not_applied")
+        return write(self, sql, parameters, until=until, synced=synced)
+
+    monkeypatch.setattr(Link, "write", fail)
+    outcomes = []
+    for _ in range(2):
+        with pytest.raises(Unavailable) as caught:
+            one.campaign("e")
+        outcomes.append(caught.value.outcome)
+    assert outcomes == ["unknown", "not_applied"]
 
 
 def test_no_write_stays_open_while_python_runs() -> None:

@@ -216,8 +216,8 @@ def test_network_file_systems_are_refused(path: Path, monkeypatch: pytest.Monkey
     mounts = path.with_name("mounts")
     folder = str(path.parent).replace("-", "\\055")
     mounts.write_text(
-        f"21 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n"
-        f"30 21 254:0 / {folder} rw,relatime shared:1 - ext4 /dev/vda rw\n"
+        f"21 1 0:39 / / rw,relatime - ext4 /dev/vda rw\n"
+        f"30 21 0:39 / {folder} rw,relatime shared:1 - ext4 /dev/vda rw\n"
         f"31 21 0:40 / {folder} rw,relatime shared:1 master:2 - {kind} server:/export rw\n"
         f"32 21 0:41 / {folder}-other rw,relatime - tmpfs tmpfs rw\n"
     )
@@ -227,15 +227,27 @@ def test_network_file_systems_are_refused(path: Path, monkeypatch: pytest.Monkey
     assert list(path.parent.iterdir()) == [mounts]
 
 
-def test_the_file_system_of_a_path_is_that_of_the_innermost_mount(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
-    """A mount point counts only for what is below it; what the kernel does not tell is unknown."""
+def test_the_file_system_of_a_path_is_that_of_the_mount_that_it_is_on(
+    monkeypatch: pytest.MonkeyPatch, path: Path
+) -> None:
+    """The innermost mount counts, the later of two, and of several that with the device; the rest is unknown."""
     mounts = path.with_name("mounts")
-    mounts.write_text("1 0 8:1 / / rw - ext4 x rw\n2 1 8:2 / /a rw - xfs x rw\n3 2 8:3 / /a/b rw - tmpfs x rw\n")
     monkeypatch.setattr(_kernel, "MOUNTS", mounts)
-    found = [_kernel.file_system(Path(name)) for name in ("/x", "/ab", "/a/x", "/a/b/x", "/a/bx")]
-    assert found == ["ext4", "ext4", "xfs", "tmpfs", "xfs"]
-    monkeypatch.setattr(_kernel, "MOUNTS", mounts / "missing")
-    assert _kernel.file_system(Path("/")) == "unknown"
+    folder = path.parent
+    device = folder.stat().st_dev
+
+    def found(*lines: str) -> str:
+        mounts.write_text("".join(f"1 0 {line} rw\n" for line in lines))
+        return _kernel.file_system(path)
+
+    root, inner = "0:1 / / rw - ext4 x", f"0:2 / {folder} rw - tmpfs x"
+    assert found(root) == "ext4"
+    assert found(root, inner) == found(inner, root) == "tmpfs"
+    assert found(root, inner, f"0:3 / {folder} rw - xfs x") == "xfs"
+    assert found(root, f"0:2 / {folder}-other rw - tmpfs x", f"0:3 / {folder}/test rw - xfs x") == "ext4"
+    assert found(inner, f"{os.major(device)}:{os.minor(device)} / / rw - btrfs x") == "btrfs"
+    mounts.unlink()
+    assert _kernel.file_system(path) == "unknown"
 
 
 def test_a_disk_that_is_full_from_the_start_is_an_error_and_leaves_nothing_half_made(
@@ -308,17 +320,26 @@ def test_a_file_deleted_under_a_session_is_noticed_and_the_next_session_uses_the
 
 
 @pytest.mark.parametrize("name", ["test.db", "test.db.locks"])
-def test_a_single_file_deleted_is_noticed_and_harms_no_one(actor: MakeActor, path: Path, name: str) -> None:
+def test_a_single_file_deleted_is_noticed_and_harms_no_one(
+    actor: MakeActor, process: MakeProcess, path: Path, name: str
+) -> None:
     """If only the database or only the lock file is deleted, sessions from before are over and the rest is sound."""
-    one = actor("a")
+    one, other = actor("a"), process("c")
     one.join("g")
+    other.ask("join", group="g")
     path.with_name(name).unlink()
+    late = process("d")
+    late.ask("join", group="g")
     two = actor("b")
     two.join("g")
     with pytest.raises(SessionLost, match="deleted or replaced"):
         one.beat()
+    with pytest.raises(Refused, match=r"SessionLost: .*deleted or replaced"):
+        other.ask("beat")
+    assert late.ask("beat") == []
     assert two.beat() == []
-    assert "b" in two.members("g")
+    assert {"b", "d"} <= set(two.members("g"))
+    other.ask("drop")
     one.drop()
     for number in range(100):
         two.join(f"g{number}", value="x" * 5000)

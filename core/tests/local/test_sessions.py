@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from support import eventually
 
 from drumbeat import Capability, ConfigurationError, Conflict, SessionLost
 from drumbeat.hookspecs import Holdings, Membership, ReapTicket, Seat, SessionRequest
-from drumbeat.local._store import Link
+from drumbeat.local._store import Link, Value
 from drumbeat.testing import FakeClock
 
 Make = Callable[..., Actor]
@@ -250,6 +250,24 @@ def test_a_heartbeat_tells_what_is_lost(actor: Make, path: Path) -> None:
     assert set(lost) == {*seats[1:], *memberships[1:]}
     assert one.members("g") == ["a"]
     assert one.leader("e") == "a"
+
+
+def test_a_session_that_ends_while_it_beats_is_lost_as_a_whole(
+    actor: Make, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the process stands still in the middle of a heartbeat until its session is over, that is what it is told."""
+    one = actor("a")
+    held = Seat("e", 1, one.campaign("e"))
+    write = Link.write
+
+    def late(self: Link, sql: str, parameters: Mapping[str, Value], *, until: float, synced: bool) -> int:
+        changed = write(self, sql, parameters, until=until, synced=synced)
+        _change(path, "DELETE FROM sessions")
+        return changed
+
+    monkeypatch.setattr(Link, "write", late)
+    with pytest.raises(SessionLost):
+        one.beat(Holdings(seats=(held,), newest_attempt=1))
 
 
 def test_a_heartbeat_removes_what_was_abandoned(actor: Make) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import pytest
 from support import TTL, Cluster, Tap, eventually
 
 import drumbeat
-from drumbeat import Group, State
+from drumbeat import Group, State, hookimpl
+from drumbeat.hookspecs import GroupRecord
 from drumbeat.testing import FakeClock, freeze, lose, memory_session, memory_url
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 ITEMS = [f"meter {number}" for number in range(200)]
 
@@ -146,6 +153,22 @@ def test_a_session_that_is_not_in_the_view_owns_nothing(tap: Tap) -> None:
         assert group.partition(ITEMS) == ()
         session.beat()
         assert group.partition(ITEMS) == tuple(ITEMS)
+
+
+class Stale:
+    """An interceptor: the members that are read are those of earlier incarnations."""
+
+    @hookimpl(wrapper=True)
+    def read_group(self) -> Generator[None, GroupRecord, GroupRecord]:
+        record = yield
+        return GroupRecord(tuple(replace(member, incarnation="earlier") for member in record.members))
+
+
+def test_an_earlier_incarnation_does_not_count(memory: Cluster) -> None:
+    """A view that still has the member's last life in it gives it nothing: it has not joined in this one."""
+    group = memory.connect("a", interceptors=[Stale()]).group("agents")
+    group.join()
+    assert group.partition(ITEMS) == ()
 
 
 def test_an_unknown_outage_policy_is_refused(memory: Cluster) -> None:

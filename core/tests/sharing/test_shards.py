@@ -11,13 +11,15 @@ from flock import GRACE, SOON, TTL, Bird, Flock, Gate
 from support import Background
 
 import drumbeat
-from drumbeat import State, Vacant
+from drumbeat import State, Vacant, hookimpl
 from drumbeat._partition import seats
 from drumbeat._tenure import ShardCallbacks, Tenure
 from drumbeat.testing import Faults, freeze, lose, memory_session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
+
+    from drumbeat.hookspecs import Waiting, Won
 
 
 @pytest.fixture
@@ -120,7 +122,7 @@ def test_a_rule_of_ones_own_gives_the_weights(flock: Flock) -> None:
     a.group.update({"zone": "x"})
     flock.clock.advance(SOON)
     assert a.numbers == mine
-    assert a.seen.warnings() == ["trying again, for this was raised: LookupError('no such zone')"]
+    assert a.seen.warnings() == ["the last view that could be read goes on counting: LookupError('no such zone')"]
 
 
 def test_metadata_that_is_no_weight_is_told_once(flock: Flock, caplog: pytest.LogCaptureFixture) -> None:
@@ -241,6 +243,18 @@ def test_who_was_not_told_of_a_shard_is_not_asked_to_drain_it(flock: Flock) -> N
     assert set(flock.called("a", "on_gained")) == a.numbers | {0}
     assert flock.called("a", "drain") == sorted(moved & {0})
     assert owned(flock, "a", "b") == by_right(flock, a=1, b=1)
+
+
+def test_who_was_not_told_of_a_shard_is_not_told_of_its_loss(flock: Flock) -> None:
+    """A shard that is lost before `on_gained` had its turn is lost without any callback, and regained with one."""
+    gate = Gate(flock.clock)
+    a = flock.add("a", on_gained=flock.noting("a", "on_gained", gate))
+    flock.clock.advance(SOON)
+    lose(a.shards.owned[5])
+    gate.open()
+    flock.clock.advance(SOON)
+    assert flock.called("a", "on_lost") == []
+    assert flock.called("a", "on_gained") == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 5]
 
 
 def test_a_drain_comes_before_an_on_gained_that_waits() -> None:
@@ -712,7 +726,38 @@ def test_an_unreadable_group_is_told_and_changes_nothing(flock: Flock, caplog: p
         flock.clock.advance(SOON)
     assert caplog.text.count("member 'stranger' of group 'flock': holds a value of unknown format") == 1
     assert a.numbers == set(range(12))
+    lose(a.shards.owned[3])
+    flock.clock.advance(SOON)
+    assert a.numbers == set(range(12))
     keeper.backend.leave_group(lease, "flock", timeout=1)
     keeper.incarnation.end_place("flock")
     settle(flock, "b")
     assert owned(flock, "a", "b") == by_right(flock, a=1, b=1)
+
+
+class Sick:
+    """An interceptor: whatever concerns one shard fails."""
+
+    def __init__(self, number: int, error: Exception | None) -> None:
+        self.number = number
+        self.error = error
+
+    @hookimpl(wrapper=True)
+    def campaign(self, election: str) -> Generator[None, Won | Waiting, Won | Waiting]:
+        if self.error is not None and election == f"shard/flock/{self.number}":
+            raise self.error
+        return (yield)
+
+
+@pytest.mark.parametrize("error", [drumbeat.BadData("shard/flock/3", "is rubbish"), drumbeat.Unavailable("too slow")])
+def test_one_sick_shard_does_not_stop_the_others(flock: Flock, error: Exception) -> None:
+    """A shard whose seat cannot be read, or is never answered for, stays vacant alone, until it is mended."""
+    sick = Sick(3, error)
+    a = flock.add("a", interceptors=[sick])
+    flock.clock.advance(SOON + TTL)
+    assert a.numbers == set(range(12)) - {3}
+    told = [] if isinstance(error, drumbeat.Unavailable) else [f"shard 3: {error}"]
+    assert a.seen.warnings() == told
+    sick.error = None
+    flock.clock.advance(SOON)
+    assert a.numbers == set(range(12))

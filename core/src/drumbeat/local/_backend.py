@@ -175,16 +175,17 @@ class LocalBackend:
             raise _lost(lease)
         items: list[Membership | Seat | Candidacy] = [*holdings.memberships, *holdings.seats, *holdings.candidacies]
         kept = json.dumps([self._kept(item) for item in items])
-        found = call.rows(_sql.VERIFY, kept=kept, newest=holdings.newest_attempt)
-        lost = (items[int(row["place"])] for row in found if row["kind"] == "lost")
-        strays = [row for row in found if row["kind"] != "lost"]
-        if strays:
+        found: dict[str, list[str]] = {"lost": [], "over": [], "group": [], "election": []}
+        for row in call.rows(_sql.VERIFY, kept=kept, newest=holdings.newest_attempt):
+            found[row["kind"]].append(row["place"])
+        if found["over"]:
+            # Frozen since it was renewed, for longer than the TTL.
+            raise _lost(lease)
+        if found["group"] or found["election"]:
             for statement in _sql.CLEAR_STRAYS:
                 call.write(statement, kept=kept, newest=holdings.newest_attempt)
-            call.wake(
-                groups={row["place"] for row in strays if row["kind"] == "group"},
-                elections={row["place"] for row in strays if row["kind"] == "election"},
-            )
+            call.wake(groups=set(found["group"]), elections=set(found["election"]))
+        lost = (items[int(index)] for index in found["lost"])
         return Beat(lease, tuple(item for item in lost if not isinstance(item, Candidacy)))
 
     @hookimpl

@@ -94,16 +94,19 @@ def file_system(path: Path) -> str:
     """Return the type of the file system that `path` is on, "unknown" if the kernel does not tell."""
     try:
         lines = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        device = path.parent.stat().st_dev
     except OSError:
         return "unknown"
-    found = ("", "unknown")
+    mounted = f"{os.major(device)}:{os.minor(device)}"
+    best, found = (False, 0), "unknown"
     for line in lines:
         fields, _, types = line.partition(" - ")
         point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields.split()[4])
-        # A later mount on the same point hides the earlier one.
-        if path.is_relative_to(point) and len(point) >= len(found[0]):
-            found = (point, types.split()[0])
-    return found[1]
+        # The innermost, unless an outer one hides it; some file systems have a device of their own for each folder.
+        rank = (fields.split()[2] == mounted, len(point))
+        if path.is_relative_to(point) and rank >= best:
+            best, found = rank, types.split()[0]
+    return found
 
 
 def _identity(status: os.stat_result) -> str:

@@ -136,6 +136,7 @@ WHERE k.value ->> 0 = 'member' AND NOT EXISTS (
 OR k.value ->> 0 = 'seat' AND NOT EXISTS (
     SELECT 1 FROM seats WHERE holder = :slot AND place = k.value ->> 1 AND attempt = k.value ->> 2
     AND token = k.value ->> 3)
+UNION ALL SELECT 'over', '' WHERE NOT EXISTS ({IS_ALIVE})
 UNION ALL SELECT 'group', place FROM members WHERE {_STRAY_MEMBER}
 UNION ALL SELECT 'election', place FROM candidacies WHERE {_STRAY_CANDIDACY}
 UNION ALL SELECT 'election', place FROM seats WHERE {_STRAY_SEAT}
