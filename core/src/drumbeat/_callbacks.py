@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import defaultdict
 from typing import TYPE_CHECKING
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
 _lock = threading.Lock()
 #: Callbacks that have not returned yet, of all sessions of this process, by store and election.
 _pending: defaultdict[tuple[str, str, str], set[Signal]] = defaultdict(set)
+
+
+def _forget_in_child() -> None:
+    # No callback runs in a forked child, and another thread may have held the lock.
+    global _lock  # noqa: PLW0603 - a lock that was held at the fork is held for ever
+    _lock = threading.Lock()
+    _pending.clear()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
 
 
 class LostCallbacks:

@@ -330,7 +330,7 @@ class ShardKeeper:
             self._step(shard, incarnation)
         except SessionLost:
             raise
-        except DrumbeatError as error:
+        except Exception as error:
             shard.due = self._now() + self._ttl() / 10
             if isinstance(error, Unavailable):
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self, TypeVar, final
 
@@ -158,7 +159,7 @@ class ShardsWatch:
         self._draining: Mapping[int, Term] = {}
 
     def next(self, timeout: float | None = None) -> ShardsChange:
-        """Return the next change; raise Timeout after `timeout` seconds, Closed once the shards are closed."""
+        """Return the next change; raise Timeout after `timeout` seconds, Closed once the shards are closed; Forked."""
         clock = self._own.keeper.clock
         deadline = None if timeout is None else clock.now() + timeout
         while not self._closed:
@@ -168,6 +169,8 @@ class ShardsWatch:
                 return change
             if ended:
                 break
+            with suppress(Closed):
+                self._own.keeper.check()
             if not self._changed.take(deadline):
                 raise Timeout(f"no shard changed within {timeout:g} s")
         raise Closed("the stream is closed")

@@ -49,8 +49,10 @@ ENDLESS = 86_400.0
 #: Seconds of real time for a hook.
 TIMEOUT = 10.0
 
-#: Which session a rule is about; taken modulo the number that there are.
-WHICH = st.integers(0, 3)
+#: Which process.
+WHERE = st.integers(0, 3)
+#: Which session: the first numbers mean one that lives, the last ones any.
+WHICH = st.integers(0, 7)
 GROUP = st.sampled_from(GROUPS)
 ELECTION = st.sampled_from(ELECTIONS)
 VALUE = st.binary(max_size=3)
@@ -116,7 +118,7 @@ class HookMachine(RuleBasedStateMachine):
         for process, ttl in zip(self.processes, TTLS, strict=False):
             self._open(process, ttl=ttl)
 
-    @rule(where=WHICH, member=st.sampled_from(MEMBERS), ttl=st.sampled_from(TTLS), force=st.booleans())
+    @rule(where=WHERE, member=st.sampled_from(MEMBERS), ttl=st.sampled_from(TTLS), force=st.booleans())
     def open(self, where: int, member: str, ttl: float, force: bool) -> None:
         """Open a session under an id that may be in use, or in the place of the process's own."""
         process = self.processes[where]
@@ -127,14 +129,7 @@ class HookMachine(RuleBasedStateMachine):
         elif self._open(process, ttl=ttl, force=force, supersedes=old.incarnation):
             self._drop(old)
 
-    @rule(where=WHICH, ttl=st.sampled_from(TTLS), closes=st.booleans())
-    def reopen(self, where: int, ttl: float, closes: bool) -> None:
-        """Go on with a new incarnation, as after LOST: close if that can be done, drop, open."""
-        opened = self.processes[where].opened
-        if opened is not None:
-            self._reopen(opened, ttl=ttl, closes=closes)
-
-    @rule(where=WHICH)
+    @rule(where=WHERE)
     def open_once_more(self, where: int) -> None:
         """Repeat the request for a live session, as after a lost answer."""
         opened = self.processes[where].opened
@@ -145,27 +140,26 @@ class HookMachine(RuleBasedStateMachine):
         if isinstance(self._request(opened, request), Lease):
             opened.renewed = sent
 
-    @rule(where=WHICH)
-    def close(self, where: int) -> None:
-        """Close a session, perhaps one that is over."""
+    @rule(where=WHERE, ttl=st.sampled_from(TTLS), how=st.sampled_from(["reopen", "close", "close and reopen", "crash"]))
+    def end(self, where: int, ttl: float, how: str) -> None:
+        """End a session, which may be over: as after LOST, in good order, or without a word, with its process."""
         opened = self.processes[where].opened
-        if opened is not None:
+        if opened is None:
+            return
+        if "close" in how:
             self._close(opened)
+        if "reopen" in how:
+            self._reopen(opened, ttl=ttl)
+        if how == "crash":
+            self._drop(opened)
+            self.processes[where] = self._new_process(opened.member_id)
 
-    @rule(where=WHICH)
-    def crash(self, where: int) -> None:
-        """A process ends without a word, and with it all that its backend object knew; it is started again."""
-        process = self.processes[where]
-        if process.opened is not None:
-            self._drop(process.opened)
-        self.processes[where] = self._new_process(process.member_id)
-
-    @rule(where=WHICH, whose=st.integers(0, 7))
+    @rule(where=WHERE, whose=st.integers(0, 7))
     def reap(self, where: int, whose: int) -> None:
-        """End somebody's session, perhaps one that is over."""
+        """End somebody's session, which may be over."""
         known = [*self.sessions, *self.ghosts]
         if known:
-            other = known[whose % len(known)]
+            other = known[-1 - whose % len(known)]
             ticket = ReapTicket(other.incarnation, other.member_id)
             self._both(
                 self.processes[where], lambda half: half.backend.reap_session(ticket, timeout=TIMEOUT), ends=other
@@ -182,7 +176,8 @@ class HookMachine(RuleBasedStateMachine):
                 continue
             self._beat(process.opened)
             if process.opened.over:
-                self._reopen(process.opened, ttl=ttl, closes=True)
+                self._close(process.opened)
+                self._reopen(process.opened, ttl=ttl)
 
     @precondition(lambda self: self.sessions)
     @rule(which=WHICH)
@@ -247,31 +242,27 @@ class HookMachine(RuleBasedStateMachine):
     @rule(which=WHICH, group=GROUP, value=VALUE)
     def join(self, which: int, group: str, value: bytes) -> None:
         """Join, perhaps again."""
-        opened = self._pick(which)
-        attempt = opened.attempt()
-        answer = self._both(
-            opened,
-            lambda half: half.backend.join_group(half.lease, group, attempt=attempt, value=value, timeout=TIMEOUT),
-        )
-        if isinstance(answer, Joined):
-            opened.memberships[group] = attempt
+        self._join(self._pick(which), group, value)
+
+    @rule(group=GROUP, election=ELECTION)
+    def all_join_and_campaign(self, group: str, election: str) -> None:
+        """Everybody wants to be in the same places."""
+        for opened in self.sessions:
+            self._join(opened, group, b"")
+            self._campaign_anew(opened, election, opened.member_id.encode())
 
     @precondition(lambda self: self.sessions)
-    @rule(which=WHICH, group=GROUP, value=VALUE)
-    def update(self, which: int, group: str, value: bytes) -> None:
-        """Replace a value, perhaps without being a member."""
+    @rule(which=WHICH, group=GROUP, value=VALUE, leaves=st.booleans())
+    def update_or_leave(self, which: int, group: str, value: bytes, leaves: bool) -> None:
+        """Replace a value or leave, perhaps without being a member."""
+        opened = self._pick(which)
+        if leaves:
+            opened.memberships.pop(group, None)
+            self._both(opened, lambda half: half.backend.leave_group(half.lease, group, timeout=TIMEOUT))
+            return
         self._both(
-            self._pick(which),
-            lambda half: half.backend.update_member(half.lease, group, value=value, timeout=TIMEOUT),
+            opened, lambda half: half.backend.update_member(half.lease, group, value=value, timeout=TIMEOUT)
         )
-
-    @precondition(lambda self: self.sessions)
-    @rule(which=WHICH, group=GROUP)
-    def leave(self, which: int, group: str) -> None:
-        """Leave, perhaps without being a member."""
-        opened = self._pick(which)
-        opened.memberships.pop(group, None)
-        self._both(opened, lambda half: half.backend.leave_group(half.lease, group, timeout=TIMEOUT))
 
     # Elections ----------------------------------------------------------------------------------------------
 
@@ -279,10 +270,7 @@ class HookMachine(RuleBasedStateMachine):
     @rule(which=WHICH, election=ELECTION, value=VALUE)
     def campaign(self, which: int, election: str, value: bytes) -> None:
         """Try once, with a new attempt."""
-        opened = self._pick(which)
-        candidacy = Candidacy(election, opened.attempt())
-        opened.candidacies.append(candidacy)
-        self._campaign(opened, candidacy, value)
+        self._campaign_anew(self._pick(which), election, value)
 
     @precondition(lambda self: any(opened.attempts() for opened in self.sessions))
     @rule(which=WHICH, number=st.integers(0, 7), value=VALUE)
@@ -324,30 +312,25 @@ class HookMachine(RuleBasedStateMachine):
         )
 
     @precondition(lambda self: any(opened.won for opened in self.sessions))
-    @rule(which=WHICH, number=st.integers(0, 7), own=st.booleans())
-    def resign(self, which: int, number: int, own: bool) -> None:
-        """Give up a seat, one that was given up before, or another session's."""
+    @rule(which=WHICH, number=st.integers(0, 7), own=st.booleans(), value=VALUE, resigns=st.booleans())
+    def proclaim_or_resign(self, which: int, number: int, own: bool, value: bytes, resigns: bool) -> None:
+        """Replace the value of a seat or give it up: one that is held, that was held, or another session's."""
         opened = self._pick(which)
-        seat = self._pick_seat(opened, number, own=own)
-        if seat is not None:
+        won = [seat for other in self.sessions for seat in other.won if (other is opened) is own]
+        if not won:
+            return
+        seat = won[-1 - number % len(won)]
+        if resigns:
             opened.seats = [other for other in opened.seats if other != seat]
             self._both(opened, lambda half: half.backend.resign(half.lease, half.seat(seat), timeout=TIMEOUT))
-
-    @precondition(lambda self: any(opened.won for opened in self.sessions))
-    @rule(which=WHICH, number=st.integers(0, 7), own=st.booleans(), value=VALUE)
-    def proclaim(self, which: int, number: int, own: bool, value: bytes) -> None:
-        """Replace the value of a seat, of one that was given up, or of another session's."""
-        opened = self._pick(which)
-        seat = self._pick_seat(opened, number, own=own)
-        if seat is not None:
-            self._both(
-                opened,
-                lambda half: half.backend.proclaim(half.lease, half.seat(seat), value=value, timeout=TIMEOUT),
-            )
+            return
+        self._both(
+            opened, lambda half: half.backend.proclaim(half.lease, half.seat(seat), value=value, timeout=TIMEOUT)
+        )
 
     # Time ---------------------------------------------------------------------------------------------------
 
-    @rule(seconds=st.sampled_from([0.001, 0.3, 0.999, 1.0, 1.5, 4.0]), silent=st.sets(WHICH, max_size=2))
+    @rule(seconds=st.sampled_from([0.001, 0.3, 0.999, 1.0, 1.5, 4.0]), silent=st.sets(WHERE, max_size=2))
     def pass_time(self, seconds: float, silent: set[int]) -> None:
         """For a while some do not beat."""
         self._beat_until(self.clock.now() + seconds, self._all_but(silent))
@@ -365,7 +348,7 @@ class HookMachine(RuleBasedStateMachine):
         if os.environ.get("LENIENT") and type(self).__name__ == "LocalMachine": self.clock.step_wall(100_000+seconds) ; return
         self.clock.step_wall(seconds)
 
-    @rule(silent=st.sets(WHICH, min_size=1, max_size=3))
+    @rule(silent=st.sets(WHERE, min_size=1, max_size=3))
     def outlive_the_silent(self, silent: set[int]) -> None:
         """Some beat on until they must have seen all the silent ones go."""
         beating = self._all_but(silent)
@@ -388,11 +371,10 @@ class HookMachine(RuleBasedStateMachine):
     def looks_the_same(self) -> None:
         """Whoever's turn it is reads everything."""
         if self.attentive and self.sessions:
-            self._compare_views([self._pick(next(self.numbers))])
+            self._compare_views([self._pick(next(self.numbers) % 8)])
 
     def _compare_views(self, readers: Iterable[Opened]) -> None:
         for reader in readers:
-            self._both(reader, lambda half: half.backend.list_groups(half.lease, timeout=TIMEOUT))
             for group in GROUPS:
                 self._both(
                     reader, lambda half, name=group: half.backend.read_group(half.lease, name, timeout=TIMEOUT)
@@ -403,6 +385,7 @@ class HookMachine(RuleBasedStateMachine):
                     lambda half, name=election: half.backend.read_leader(half.lease, name, timeout=TIMEOUT),
                     election=election,
                 )
+            self._both(reader, lambda half: half.backend.list_groups(half.lease, timeout=TIMEOUT))
 
     def _seen_by(self, reader: Opened) -> set[str]:
         """Return the incarnations that a session sees in any place."""
@@ -490,9 +473,7 @@ class HookMachine(RuleBasedStateMachine):
         assert not isinstance(answer, Lease) or answer == opened.real.lease
         return answer
 
-    def _reopen(self, opened: Opened, *, ttl: float, closes: bool) -> None:
-        if closes:
-            self._close(opened)
+    def _reopen(self, opened: Opened, *, ttl: float) -> None:
         self._drop(opened)
         self._open(opened.process, ttl=ttl, supersedes=opened.incarnation)
 
@@ -525,8 +506,23 @@ class HookMachine(RuleBasedStateMachine):
     def _beat_until(self, until: float, beating: list[Opened]) -> None:
         while self.clock.now() < until:
             for opened in beating:
-                self._beat(opened)
+                if not opened.over and self.clock.now() >= opened.renewed + opened.ttl / 4:
+                    self._beat(opened)
             self.clock.advance(min(min(TTLS) / 4, until - self.clock.now()))
+
+    def _join(self, opened: Opened, group: str, value: bytes) -> None:
+        attempt = opened.attempt()
+        answer = self._both(
+            opened,
+            lambda half: half.backend.join_group(half.lease, group, attempt=attempt, value=value, timeout=TIMEOUT),
+        )
+        if isinstance(answer, Joined):
+            opened.memberships[group] = attempt
+
+    def _campaign_anew(self, opened: Opened, election: str, value: bytes) -> None:
+        candidacy = Candidacy(election, opened.attempt())
+        opened.candidacies.append(candidacy)
+        self._campaign(opened, candidacy, value)
 
     def _campaign(self, opened: Opened, candidacy: Candidacy, value: bytes) -> object:
         answer = self._both(
@@ -551,8 +547,6 @@ class HookMachine(RuleBasedStateMachine):
         return self.clock.now() >= opened.renewed + opened.ttl
 
     def _pick(self, which: int) -> Opened:
-        return self.sessions[which % len(self.sessions)]
-
-    def _pick_seat(self, opened: Opened, number: int, *, own: bool) -> Seat | None:
-        seats = [seat for other in self.sessions for seat in other.won if (other is opened) is own]
-        return seats[-1 - number % len(seats)] if seats else None
+        live = [opened for opened in self.sessions if not opened.over and not self._lapsed(opened)]
+        among = live if live and which < 6 else self.sessions
+        return among[which % len(among)]

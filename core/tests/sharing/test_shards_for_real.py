@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from drumbeat import Shards
+    from drumbeat import Shards, ShardsWatch
 
 COUNT = 12
 
@@ -84,19 +84,25 @@ def test_a_forked_child_holds_no_shard(memory: Cluster) -> None:
     """FAULT-8: in a forked child nothing is held, calls raise Forked, and the parent keeps its shards."""
     shards = join(memory.connect("a"))
     eventually(has(("a", shards)), within=10 * TTL)
+    changes = shards.watch()
+    changes.next(0)
     child = os.fork()
     if child == 0:
-        os._exit(_failures(shards))
+        try:
+            os._exit(_failures(shards, changes))
+        finally:
+            os._exit(1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert has(("a", shards))()
 
 
-def _failures(shards: Shards) -> int:
+def _failures(shards: Shards, changes: ShardsWatch) -> int:
     """Return the number of checks that fail in the child; end it by a signal if a call hangs."""
     signal.alarm(20)
     failed = len(shards.owned) + len(shards.draining)
-    for use in (shards.watch, shards.wait_balanced):
+    uses: list[Callable[[], object]] = [shards.watch, shards.wait_balanced, changes.next]
+    for use in uses:
         with suppress(drumbeat.Forked):
             use()
             failed += 1
