@@ -12,6 +12,7 @@ from backends.rig import RiggedWorld, Write, store_of
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from drumbeat._cas.records import Owner, Roster, SeatRecord
 from drumbeat._errors import Conflict, SessionLost, Unavailable
 from drumbeat._timing import Timing
 from drumbeat.hookspecs import LeaderRecord, SessionRequest, Won
@@ -115,6 +116,22 @@ class CompareAndSet(RuleBasedStateMachine):
         if self.attempt(process, fault, lambda: lost.extend(actor.beat().lost), write=write):
             process.sent, process.deadline = sent, sent + self.usable
             process.held = {name: seat for name, seat in process.held.items() if seat not in lost}
+            if fault is None:
+                self.require_no_strays(process)
+
+    def require_no_strays(self, process: Process) -> None:
+        """LEAD-15: after a heartbeat the store holds nothing for a session that the session does not know of."""
+        known = {("e", name, seat.attempt) for name, seat in process.held.items()}
+        known |= {("e", name, attempt) for name, attempt in process.actor.candidacies.items()}
+        known |= {("g", name, attempt) for name, attempt in process.actor.places.items()}
+        lease, contents = process.actor.lease, store_of(process.actor).contents
+        for name in ("e", "f"):
+            if f"db:seat:tests:{name}" in contents:
+                seat = SeatRecord.decode("seat", contents[f"db:seat:tests:{name}"][0])
+                assert seat.owner != Owner.of(lease) or ("e", name, seat.attempt) in known
+            if f"db:roster:tests:{name}" in contents:
+                entry = Roster.decode("roster", contents[f"db:roster:tests:{name}"][0]).entry(lease.incarnation)
+                assert entry is None or ("g", name, entry.attempt) in known
 
     @rule(member=MEMBERS, fault=FAULTS, again=st.booleans())
     def reopen(self, member: int, fault: Fault, *, again: bool) -> None:
@@ -144,8 +161,9 @@ class CompareAndSet(RuleBasedStateMachine):
 
     @rule(member=MEMBERS, name=NAMES)
     def give_up(self, member: int, name: str) -> None:
-        """The process stops wanting an attempt and says nothing; its next heartbeat is to clean up."""
+        """The process stops wanting an attempt and a membership and says nothing; its next heartbeat cleans up."""
         self.processes[member].actor.candidacies.pop(name, None)
+        self.processes[member].actor.places.pop(name, None)
 
     @rule(member=MEMBERS, name=NAMES, fault=FAULTS)
     def withdraw(self, member: int, name: str, fault: Fault) -> None:
@@ -270,6 +288,6 @@ class VolatileCompareAndSet(CompareAndSet):
 
 
 TestCompareAndSet = CompareAndSet.TestCase
-TestCompareAndSet.settings = settings(max_examples=80, stateful_step_count=60)
+TestCompareAndSet.settings = settings(max_examples=60, stateful_step_count=60)
 TestVolatile = VolatileCompareAndSet.TestCase
 TestVolatile.settings = settings(max_examples=60, stateful_step_count=60)

@@ -234,10 +234,10 @@ def test_a_death_that_cannot_be_written_down_still_wakes(
     wakeups = watcher.opened.wakeups()
     eventually(lambda: set(wakeups._pidfds) == {holder.pid}, within=TIMEOUT)
 
-    def fail(_: int) -> None:
+    def fail(_: float) -> None:
         raise Unavailable("no room")
 
-    monkeypatch.setattr(wakeups, "_bury_process", fail)
+    monkeypatch.setattr(wakeups, "_call", fail)
     holder.kill()
     assert watcher.hint()
     assert watcher.campaign("e") > 0

@@ -366,20 +366,19 @@ class LocalBackend:
 
     def _waiting(self, call: Call, front: sqlite3.Row, *, place: str, attempt: int, opened: Opened) -> Waiting | None:
         """Return what is in the way of an attempt; bury it if it is dead, and return None if nothing is."""
-        holder: LeaderRecord | Vacant = Vacant()
         if front["slot"] is not None:
             if not call.dead(front):
                 return Waiting(_leader(front), self._until(front))
             call.reap([front])
         quiet = opened.quiet_for(call)
         if quiet is not None:
-            return Waiting(holder, quiet)
+            return Waiting(Vacant(), quiet)
         while True:
             oldest = call.first(_sql.OLDEST, place=place)
             if oldest is None or (oldest["incarnation"] == opened.lease.incarnation and oldest["attempt"] == attempt):
                 return None
             if not call.dead(oldest):
-                return Waiting(holder, self._until(oldest))
+                return Waiting(Vacant(), self._until(oldest))
             call.reap([oldest])
             call.check_time()
 
