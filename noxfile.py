@@ -14,6 +14,8 @@ from packaging.metadata import Metadata
 ROOT = Path(__file__).parent
 SETTINGS = nox.project.load_toml(ROOT / "pyproject.toml")["tool"]["uv"]
 MEMBERS: list[str] = SETTINGS["workspace"]["members"]
+#: Tests wait more than they compute; a file stays together, for what its tests share is made once.
+TWO_AT_A_TIME = ["--numprocesses=2", "--dist=loadfile"]
 PYTHONS = nox.project.python_versions(nox.project.load_toml(ROOT / "core/pyproject.toml"))
 
 
@@ -52,7 +54,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The tests of the whole workspace, on the source; arguments after `--` go to pytest."""
     sync(session)
-    session.run("pytest", "--durations=10", *session.posargs)
+    session.run("pytest", *TWO_AT_A_TIME, "--durations=10", *session.posargs)
 
 
 @nox.session
@@ -66,7 +68,7 @@ def wheels(session: nox.Session, member: str) -> None:
     session.install(*alone)
     refuse_impure_install(session, module=module_of(wheel))
     session.install(*alone, f"--group={member}/pyproject.toml:dev")
-    session.run("pytest", f"{member}/tests", *session.posargs)
+    session.run("pytest", *TWO_AT_A_TIME, f"{member}/tests", *session.posargs)
 
 
 if (ROOT / "docs/conf.py").exists():

@@ -226,16 +226,20 @@ def test_a_woken_thread_may_move_the_clock_itself(clock: FakeClock) -> None:
 
     def slow() -> None:
         Signal(clock).wait(1.0)
-        for _ in range(24):
-            clock.advance(0.125)
-            time.sleep(0.001)
+        clock.advance(3.0)
         times.append(clock.now())
 
-    slow_one = Background(slow)
+    def tick() -> None:
+        for _ in range(128):
+            Signal(clock).wait(1 / 32)
+            time.sleep(0.001)
+
+    moving, ticking = Background(slow), Background(tick)
     clock.advance(2.0)
     assert times == [1004.0]
     assert clock.now() == 1004.0
-    slow_one.result()
+    moving.result()
+    ticking.result()
 
 
 def test_a_suspended_host_sees_time_at_one_stroke(clock: FakeClock) -> None:

@@ -20,6 +20,7 @@ from drumbeat.hookspecs import (
     BackendFactory,
     Beat,
     Candidacy,
+    Holdings,
     Joined,
     LeaderRecord,
     Lease,
@@ -207,34 +208,21 @@ class HookMachine(RuleBasedStateMachine):
         """Beat with holdings that were listed before other calls were made."""
         opened = self._pick(which)
         if opened.earlier:
-            answer = self._both(
-                opened,
-                lambda half: half.backend.heartbeat(
-                    half.lease, half.holdings(opened.earlier[-age:][0]), timeout=TIMEOUT
-                ),
-            )
-            self._believe(opened, answer, sent=self.clock.now())
+            self._beat(opened, opened.earlier[-age:][0])
 
     @precondition(lambda self: self.sessions)
-    @rule(which=WHICH, group=GROUP, attempt=st.integers(1, 9), whose=st.integers(0, 20))
-    def beat_with_too_much(self, which: int, group: str, attempt: int, whose: int) -> None:
+    @rule(which=WHICH, group=GROUP, whose=st.integers(0, 20))
+    def beat_with_too_much(self, which: int, group: str, whose: int) -> None:
         """Beat with a membership and a seat that are not the session's, or not any more: the answer names them."""
         opened = self._pick(which)
         holdings = opened.holdings()
-        places = {place.group: place for place in holdings.memberships}
-        places[group] = Membership(group, min(attempt, opened.newest))
-        seats = dict.fromkeys(holdings.seats)
+        if group not in opened.memberships:
+            holdings = replace(holdings, memberships=(*holdings.memberships, Membership(group, opened.newest)))
         won = [seat for other in self.sessions for seat in other.won]
         if won:
-            seats[won[whose % len(won)]] = None
-        listed = replace(holdings, memberships=tuple(places.values()), seats=tuple(seats))
-        sent = self.clock.now()
-        answer = self._both(
-            opened, lambda half: half.backend.heartbeat(half.lease, half.holdings(listed), timeout=TIMEOUT)
-        )
-        self._believe(opened, answer, sent=sent)
-        if places[group].attempt != opened.memberships.get(group):
-            opened.memberships.pop(group, None)
+            seats = dict.fromkeys([*holdings.seats, won[whose % len(won)]])
+            holdings = replace(holdings, seats=tuple(seats))
+        self._beat(opened, holdings)
 
     # Groups -------------------------------------------------------------------------------------------------
 
@@ -491,14 +479,12 @@ class HookMachine(RuleBasedStateMachine):
         if opened.process.opened is opened:
             opened.process.opened = None
 
-    def _beat(self, opened: Opened) -> None:
-        sent, holdings = self.clock.now(), opened.holdings()
+    def _beat(self, opened: Opened, listed: Holdings | None = None) -> None:
+        holdings = listed or opened.holdings()
+        sent = self.clock.now()
         answer = self._both(
             opened, lambda half: half.backend.heartbeat(half.lease, half.holdings(holdings), timeout=TIMEOUT)
         )
-        self._believe(opened, answer, sent=sent)
-
-    def _believe(self, opened: Opened, answer: object, *, sent: float) -> None:
         if isinstance(answer, Beat):
             opened.renewed = sent
             opened.lose([opened.real.plain(item) for item in answer.lost])
