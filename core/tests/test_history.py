@@ -275,6 +275,12 @@ def test_a_fault_of_a_token_is_found(story: Story, expected: list[tuple[int, int
             "resigned",
             id="killed when it was over already",
         ),
+        pytest.param(
+            Story().won(1, "a1", 1, deadline=9).lost(9, "a1", 1),
+            9,
+            "term_lost",
+            id="lost at the deadline",
+        ),
     ],
 )
 def test_a_term_ends_with_what_comes_first(story: Story, until: float, ended: str) -> None:

@@ -291,7 +291,7 @@ class _Index:
 
     def __init__(self, records: Iterable[Record]) -> None:
         self.wins: list[Record] = []
-        self._ends: defaultdict[tuple[object, ...], list[Record]] = defaultdict(list)
+        self._ends: defaultdict[tuple[object, ...], list[tuple[float, Ended]]] = defaultdict(list)
         self._deadlines: dict[tuple[str, str], float] = {}
         self._kills: list[Record] = []
         for record in records:
@@ -299,12 +299,13 @@ class _Index:
 
     def term(self, won: Record) -> TermRecord:
         """Return the term that began with a win."""
-        known: list[tuple[float, Ended]] = [(end.at, cast("Ended", end.kind)) for end in self._ends[_seat_key(won)]]
+        # Of several ends at one moment the holder's own word counts.
+        known = list(self._ends[_seat_key(won)])
+        known.extend((kill.at, "killed") for kill in self._kills if _ends_with(kill, won))
         session = (won.namespace, won.incarnation)
         if session in self._deadlines:
             known.append((self._deadlines[session], "deadline"))
-        known += [(kill.at, "killed") for kill in self._kills if _ends_with(kill, won)]
-        until, ended = min(known, default=(math.inf, "open"))
+        until, ended = min(known, key=lambda end: end[0], default=(math.inf, "open"))
         return TermRecord(
             namespace=won.namespace,
             subject=cast("str", won.subject),
@@ -320,7 +321,7 @@ class _Index:
         if record.kind == "won":
             self.wins.append(record)
         elif record.kind in {"resigned", "term_lost"}:
-            self._ends[_seat_key(record)].append(record)
+            self._ends[_seat_key(record)].append((record.at, cast("Ended", record.kind)))
         elif record.kind == "killed":
             self._kills.append(record)
         if record.deadline is not None:
