@@ -10,6 +10,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 import pytest
+from support import Tap
 
 import drumbeat
 from drumbeat import ConfigurationError, hookimpl
@@ -242,3 +243,21 @@ def test_an_unclaimed_operation_is_not_supported(register: Callable[[str, object
         assert keeper.incarnation is not None
         with pytest.raises(drumbeat.NotSupported, match="has no watch"):
             keeper.backend.watch(keeper.incarnation.lease, None, lambda: None, timeout=1.0)  # type: ignore[arg-type]
+
+
+def test_an_observer_without_a_hook_is_refused() -> None:
+    """An observer whose method is not marked would see nothing, so it is an error that says how to mark it."""
+
+    class Deaf:
+        def on_event(self, event: drumbeat.Event) -> None:
+            """Never called."""
+
+    with pytest.raises(ConfigurationError, match=r"Deaf has no hook.*drumbeat\.hookimpl"):
+        drumbeat.connect(f"memory://{uuid.uuid4()}", observers=[Deaf()])
+
+
+def test_an_interceptor_that_is_given_twice_is_refused() -> None:
+    """The same interceptor twice is a mistake that is named."""
+    tap = Tap()
+    with pytest.raises(ConfigurationError, match="the interceptor Tap was given twice"):
+        drumbeat.connect(f"memory://{uuid.uuid4()}", interceptors=[tap, tap])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support import eventually
 
-from drumbeat import ConfigurationError, Event, SystemClock, _dispatcher, hookimpl
+from drumbeat import ConfigurationError, Event, SystemClock, TermLost, _dispatcher, hookimpl
 from drumbeat._dispatcher import Dispatcher
 from drumbeat._plugins import observer_hook
 
@@ -148,6 +148,59 @@ def test_an_observer_that_blocks_delays_no_emitter(make: Callable[..., Dispatche
     assert slow.seen == []
     release.set()
     eventually(lambda: slow.seen == list(range(100)), within=SOON)
+
+
+def test_an_observer_that_blocks_delays_no_callback(make: Callable[..., Dispatcher]) -> None:
+    """Callbacks run at once while an observer hangs: `on_lost` is about safety, observing is not."""
+    entered, release, ran = threading.Event(), threading.Event(), threading.Event()
+
+    def enter() -> None:
+        entered.set()
+        release.wait(SOON)
+
+    dispatcher = make(Recorder(enter))
+    dispatcher.emit(event(1))
+    assert entered.wait(SOON)
+    dispatcher.call(ran.set)
+    assert ran.wait(SOON / 2)
+    release.set()
+
+
+def test_a_callback_that_blocks_delays_no_observer(make: Callable[..., Dispatcher]) -> None:
+    """Observers go on seeing what happens while a callback hangs."""
+    release, recorder = threading.Event(), Recorder()
+    dispatcher = make(recorder)
+    dispatcher.call(lambda: waited(release))
+    dispatcher.emit(event(1))
+    eventually(lambda: recorder.seen == [1], within=SOON / 2)
+    release.set()
+
+
+@pytest.mark.parametrize("error", [TermLost("over"), SystemExit(3)], ids=["an error of Drumbeat", "SystemExit"])
+def test_nothing_that_a_callback_raises_is_hidden(
+    make: Callable[..., Dispatcher], caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
+    """Also an error of Drumbeat's own and an exit are logged as errors, and end no thread."""
+    dispatcher, ran = make(), threading.Event()
+
+    def fail() -> None:
+        raise error
+
+    dispatcher.call(fail)
+    dispatcher.call(ran.set)
+    assert ran.wait(SOON)
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert type(error).__name__ in caplog.text
+
+
+def test_what_comes_after_the_stop_still_runs(make: Callable[..., Dispatcher]) -> None:
+    """A callback that is queued by another thread just after the stop is run all the same."""
+    dispatcher, first, second = make(), threading.Event(), threading.Event()
+    dispatcher.call(first.set)
+    dispatcher.stop(CLOCK.now() + SOON)
+    assert first.is_set()
+    dispatcher.call(second.set)
+    assert second.wait(SOON)
 
 
 def test_events_beyond_the_limit_are_dropped_and_counted(

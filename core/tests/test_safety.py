@@ -143,6 +143,24 @@ def test_terms_whose_deadline_has_passed_are_lost_at_close(
     assert told == [term]
 
 
+def test_a_win_that_is_answered_after_the_deadline_is_no_term(
+    clock: FakeClock, connect: Callable[..., drumbeat.Session]
+) -> None:
+    """An answer to a campaign that comes after the session's deadline gives nothing; the next incarnation wins anew."""
+    tap = Tap()
+    session = connect(heartbeat="manual", interceptors=[tap])
+
+    def late() -> None:
+        del tap.after["campaign"]
+        clock._now += TTL
+
+    tap.after["campaign"] = late
+    before = session.incarnation
+    term = session.election("e").campaign()
+    assert term.held
+    assert session.incarnation != before
+
+
 def test_a_jump_of_the_wall_clock_is_verified_before_held_is_answered(
     clock: FakeClock, connect: Callable[..., drumbeat.Session]
 ) -> None:

@@ -44,7 +44,7 @@ class Attempt:
         self._value = value
         self._on_lost = on_lost
         self._candidacy = incarnation.new_candidacy(election)
-        keeper.emit("campaigning", subject=election)
+        keeper.emit("campaigning", subject=election, incarnation=incarnation)
 
     @property
     def subject(self) -> CandidacySubject:
@@ -66,7 +66,7 @@ class Attempt:
         term = Term(self._keeper, self._incarnation, won.seat, name=self._name, on_lost=self._on_lost)
         if not self._incarnation.add_term(self._candidacy, won.seat, term):
             return None
-        self._keeper.emit("won", subject=self._candidacy.election, token=term.token)
+        self._keeper.emit("won", subject=self._candidacy.election, token=term.token, incarnation=self._incarnation)
         return term
 
     def abandon(self) -> None:

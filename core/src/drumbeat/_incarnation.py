@@ -97,7 +97,7 @@ class Incarnation:
         """Turn a won attempt into a held seat; return False if the incarnation is over."""
         with self._lock:
             self._candidacies.discard(candidacy)
-            if self.over is not None:
+            if not self.alive():
                 return False
             self._terms[seat] = term
             return True

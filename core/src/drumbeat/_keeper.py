@@ -242,9 +242,10 @@ class Keeper:
         seconds: float | None = None,
         members: tuple[tuple[str, str], ...] | None = None,
         reason: str | None = None,
+        incarnation: Incarnation | None = None,
     ) -> None:
-        """Tell the observers."""
-        incarnation = self._incarnation
+        """Tell the observers; what is about an `incarnation` that may not be the newest names it."""
+        incarnation = incarnation or self._incarnation
         self.dispatcher.emit(
             Event(
                 kind=kind,
@@ -269,7 +270,7 @@ class Keeper:
             State.CLOSED: "closed",
         }
         at = min(self.clock.now(), incarnation.deadline) if state is State.LOST else None
-        self.emit(kinds[state], at=at, reason=reason)
+        self.emit(kinds[state], at=at, reason=reason, incarnation=incarnation)
         for listener in list(self._state_listeners):
             self.dispatcher.call(lambda listener=listener: listener(state))  # type: ignore[misc]
         self._wake_waiters()
@@ -327,7 +328,7 @@ class Keeper:
         self._beat_answered(incarnation, beat, timing, sent=sent)
 
     def _beat_failed(self, incarnation: Incarnation, error: Exception) -> None:
-        self.emit("beat_failed", reason=str(error))
+        self.emit("beat_failed", reason=str(error), incarnation=incarnation)
         incarnation.next_beat = self.clock.now() + incarnation.timing.ttl / 20
         with self._lock:
             if incarnation.suspended or not incarnation.alive():
@@ -344,7 +345,7 @@ class Keeper:
         if not in_time:
             self.lose(incarnation, "the answer to a heartbeat came after the deadline")
             raise SessionLost("the answer to the heartbeat came after the session's deadline")
-        self.emit("beat", seconds=self.clock.now() - sent)
+        self.emit("beat", seconds=self.clock.now() - sent, incarnation=incarnation)
         self._revoke(incarnation.take_lost(beat.lost), "the store does not hold the seat for us any more")
         incarnation.rejoin_due = True
         if was_suspended:
@@ -382,7 +383,7 @@ class Keeper:
             incarnation.end_place(group)
             raise
         incarnation.joined(group)
-        self.emit("joined", subject=group)
+        self.emit("joined", subject=group, incarnation=incarnation)
 
     # Ending -------------------------------------------------------------------------------------------------
 

@@ -96,7 +96,12 @@ def make_backend(factory: BackendFactory, config: BackendConfig, *, interceptors
 def observer_hook(observer: object) -> pluggy.HookCaller:
     """Return the `on_event` caller of one observer, in a manager of its own so that its errors stay its own."""
     manager = _manager((hookspecs.ObserverHooks,))
-    _register(manager, observer, role=f"the observer {type(observer).__name__}")
+    role = f"the observer {type(observer).__name__}"
+    _register(manager, observer, role=role)
+    if not manager.get_hookcallers(observer):
+        raise ConfigurationError(
+            f"{role} has no hook, so it would see nothing: mark its on_event with drumbeat.hookimpl"
+        )
     caller: pluggy.HookCaller = manager.hook.on_event
     return caller
 
@@ -134,6 +139,8 @@ def _register(manager: pluggy.PluginManager, plugin: object, *, role: str) -> No
     try:
         manager.register(plugin)
         manager.check_pending()
+    except ValueError as error:
+        raise ConfigurationError(f"{role} was given twice; give it once") from error
     except pluggy.PluginValidationError as error:
         raise ConfigurationError(f"{role} does not fit the contract: {_explain(manager, plugin, error)}") from error
 

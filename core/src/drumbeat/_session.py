@@ -80,16 +80,13 @@ def connect(
 
 def _open(settings: Settings, *, clock: Clock, interceptors: Sequence[object]) -> Session:
     deadline = None if settings.wait else clock.now() + settings.connect_timeout
+    observers = [load_observer(item) if isinstance(item, str) else item for item in settings.observers]
+    hooks = tuple(observer_hook(observer) for observer in observers)
     backend = load_backend(settings, clock=clock, interceptors=interceptors)
     profile = _describe(backend, settings, clock=clock, deadline=deadline)
     check_claims(backend, profile.capabilities)
     _check_ttl(settings, profile)
-    observers = [load_observer(item) if isinstance(item, str) else item for item in settings.observers]
-    dispatcher = Dispatcher(
-        clock,
-        name=f"drumbeat-dispatcher-{settings.member_id}",
-        observers=tuple(observer_hook(observer) for observer in observers),
-    )
+    dispatcher = Dispatcher(clock, name=f"drumbeat-dispatcher-{settings.member_id}", observers=hooks)
     keeper = Keeper(backend, profile, settings, clock=clock, dispatcher=dispatcher)
     try:
         keeper.open(deadline=deadline)

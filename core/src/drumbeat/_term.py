@@ -139,7 +139,13 @@ class Term:
     def _finish(self, reason: str) -> None:
         self._over = reason
         self.lost.set()
-        self._keeper.emit("resigned", subject=self._seat.election, token=self.token, reason=reason)
+        self._keeper.emit(
+            "resigned",
+            subject=self._seat.election,
+            token=self.token,
+            reason=reason,
+            incarnation=self._incarnation,
+        )
 
     def _revoke(self, reason: str) -> None:
         """End a term that was lost; its seat has been taken out of the incarnation by the caller."""
@@ -151,6 +157,7 @@ class Term:
             token=self.token,
             reason=reason,
             at=min(self._keeper.clock.now(), self._incarnation.deadline),
+            incarnation=self._incarnation,
         )
         if self._on_lost is not None:
             self._keeper.lost_callbacks.run(self._seat.election, self._on_lost, self)

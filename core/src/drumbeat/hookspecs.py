@@ -545,7 +545,7 @@ class WatchHooks:
 
 
 class ObserverHooks:
-    """What an observer sees. It runs on the dispatcher's thread, never in the path of a call."""
+    """What an observer sees. It runs on a thread that no call and no callback waits for."""
 
     @hookspec
     def on_event(self, event: Event) -> None:

@@ -91,6 +91,19 @@ def test_a_troubled_observer_delays_no_campaign(clock: FakeClock, troubled: Reco
     assert clock.now() == before
 
 
+def test_a_troubled_observer_delays_no_callback(clock: FakeClock, troubled: Recorder) -> None:
+    """`on_lost` runs at the deadline, and the next win of the process does not wait for the observer."""
+    told: list[float] = []
+    session = memory_session(clock=clock, lease_ttl=TTL, observers=[troubled])
+    term = session.election("e").campaign(on_lost=lambda _: told.append(clock.now()))
+    deadline = clock.now() + term.remaining
+    with freeze(session):
+        clock.advance(TTL)
+    assert told == [pytest.approx(deadline)]
+    clock.settle()
+    assert session.election("e").campaign(timeout=0).held
+
+
 def test_a_troubled_observer_delays_no_neighbour(clock: FakeClock, troubled: Recorder) -> None:
     """Callbacks and observers of another session on the same store run as if the troubled one were not there."""
     url, calm = memory_url(), Recorder()
