@@ -156,7 +156,11 @@ def test_a_win_that_is_answered_after_the_deadline_is_no_term(
 
     tap.after["campaign"] = late
     before = session.incarnation
-    term = session.election("e").campaign()
+    campaign = Background(session.election("e").campaign)
+    eventually(lambda: "campaign" not in tap.after, within=5.0)
+    clock.advance(0.0)
+    term = campaign.result(within=10.0)
+    assert isinstance(term, drumbeat.Term)
     assert term.held
     assert session.incarnation != before
 
