@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from typing import Final, Protocol, final
 
+from drumbeat._errors import ConfigurationError
+
+#: Seconds that the operating system is asked to wait at most; the core looks at the clock then and waits on.
+LONGEST_WAIT: Final = 86_400.0
+#: Integers beyond this are not written out in an error.
+MAX_SHOWN_BITS: Final = 64
 _CLOCK_ID: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -43,7 +50,24 @@ class SystemClock:
 
     def wait(self, condition: threading.Condition, timeout: float | None) -> None:
         """Wait on a held condition for at most `timeout` seconds."""
-        condition.wait(timeout)
+        condition.wait(None if timeout is None else min(timeout, LONGEST_WAIT))
+
+
+def check_seconds(name: str, value: object) -> float:
+    """Return a duration as float seconds, a negative one as 0; raise ConfigurationError for what is no number."""
+    try:
+        seconds = math.nan if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+    except OverflowError:
+        seconds = math.nan
+    if math.isnan(seconds):
+        shown = value if not isinstance(value, int) or value.bit_length() < MAX_SHOWN_BITS else "a huge integer"
+        raise ConfigurationError(f"{name} must be a number of seconds, not {shown!r}")
+    return max(0.0, seconds)
+
+
+def deadline_after(clock: Clock, timeout: float | None) -> float | None:
+    """Return the moment at which a timeout has passed, None for never; raise ConfigurationError for a bad one."""
+    return None if timeout is None else clock.now() + check_seconds("timeout", timeout)
 
 
 @final
@@ -63,10 +87,18 @@ class Signal:
             self._raised = True
             self._condition.notify_all()
 
+    def set_in_child(self) -> None:
+        """Raise the flag in a forked child, where another thread may have had the lock for ever."""
+        self._condition = threading.Condition(threading.Lock())
+        self._raised = True
+
     def clear(self) -> None:
         """Lower the flag."""
         with self._condition:
             self._raised = False
+
+    def __bool__(self) -> bool:
+        return self._raised
 
     def is_set(self) -> bool:
         """Return whether the flag is up."""
@@ -84,7 +116,7 @@ class Signal:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the flag for at most `timeout` seconds; return whether it is up."""
-        return self.wait_until(None if timeout is None else self._clock.now() + timeout)
+        return self.wait_until(deadline_after(self._clock, timeout))
 
     def take(self, deadline: float | None) -> bool:
         """Wait like `wait_until`, then lower the flag; return whether it had been up."""

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, final
 
-from drumbeat._errors import CampaignWithdrawn, DrumbeatError, SessionLost, Timeout, Unavailable
+from drumbeat._clock import deadline_after
+from drumbeat._errors import CampaignWithdrawn, ConfigurationError, DrumbeatError, SessionLost, Timeout, Unavailable
 from drumbeat._names import check_name
 from drumbeat._streams import Stream, Subscription
 from drumbeat._term import Term
@@ -101,21 +102,26 @@ class Campaign:
         self._name = name
         self._value = value
         self._timeout = timeout
-        self._deadline = None if timeout is None else keeper.clock.now() + timeout
+        self._deadline = deadline_after(keeper.clock, timeout)
         self._on_lost = on_lost
         self._subscription = Subscription(keeper)
         self._withdrawn = False
 
     def run(self) -> Term:
         """Return the term, or raise Timeout, CampaignWithdrawn, Closed, Forked or AuthenticationError."""
+        term: Term | None = None
         try:
-            while True:
-                incarnation = self._keeper.wait_live(self._deadline)
-                term = self._run_in(incarnation)
-                if term is not None:
-                    return term
-        finally:
+            while term is None:
+                term = self._run_in(self._keeper.wait_live(self._deadline))
             self._subscription.cancel()
+        except BaseException:
+            # An interrupt may come at any line: a seat that nobody has must not be renewed for ever.
+            if term is not None:
+                with suppress(DrumbeatError):
+                    term.resign()
+            self._subscription.cancel()
+            raise
+        return term
 
     def withdraw(self) -> None:
         """Make `run` raise CampaignWithdrawn in the thread that waits in it."""
@@ -175,6 +181,8 @@ class Campaign:
 
     def _win(self, incarnation: Incarnation, attempt: Attempt, won: Won) -> Term | None:
         deadline = self._keeper.clock.now() + incarnation.timing.ttl
+        if self._deadline is not None:
+            deadline = min(deadline, self._deadline)
         who = self._keeper.settings.member_id
         self._keeper.lost_callbacks.wait(self._election, deadline=deadline, waiter=who)
         if self._withdrawn:
@@ -215,6 +223,8 @@ class _Seat:
         self._campaigns: set[Campaign] = set()
 
     def _win(self, *, value: object, timeout: float | None, on_lost: OnLost | None) -> Term:
+        if on_lost is not None and not callable(on_lost):
+            raise ConfigurationError(f"on_lost must be a function that takes the term, not {on_lost!r}")
         campaign = Campaign(
             self._keeper,
             self._qualified,
@@ -261,7 +271,7 @@ class Election(_Seat):
         candidates. A LOST session does not end the wait: it goes on with a new attempt. `on_lost(term)` is called
         on the dispatcher's thread if the term is lost rather than resigned, after `held` became False, and before
         this process can win the same election again. Raises Timeout after `timeout` seconds (0 tries once; a slow
-        server may add one request timeout), CampaignWithdrawn, Closed, Forked or AuthenticationError.
+        server may add two request timeouts), CampaignWithdrawn, Closed, Forked or AuthenticationError.
         """
         return self._win(value=value, timeout=timeout, on_lost=on_lost)
 
@@ -300,7 +310,7 @@ class Lock(_Seat):
     def acquire(self, *, timeout: float | None = None, on_lost: OnLost | None = None) -> Term:
         """Wait for the lock and return the term in which it is held; leave its `with` block to release it.
 
-        Raises Timeout after `timeout` seconds (0 tries once; a slow server may add one request timeout).
+        Raises Timeout after `timeout` seconds (0 tries once; a slow server may add two request timeouts).
         """
         return self._win(value=None, timeout=timeout, on_lost=on_lost)
 

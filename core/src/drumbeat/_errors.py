@@ -18,6 +18,7 @@ DrumbeatError
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 #: What is known of a request that failed: it certainly did nothing, or it may have been applied.
@@ -89,6 +90,9 @@ class Conflict(DrumbeatError):
         self.member_id = member_id
         self.incarnation = incarnation
         self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return partial(type(self), incarnation=self.incarnation, retry_after=self.retry_after), (self.member_id,)
 
     def __str__(self) -> str:
         return (

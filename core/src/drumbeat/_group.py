@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar, final
 
+from drumbeat._clock import deadline_after
+from drumbeat._errors import Timeout
 from drumbeat._names import check_name
 from drumbeat._streams import Stream
 from drumbeat._values import encode_metadata
@@ -118,11 +120,14 @@ class Group:
     def wait_for(self, predicate: Callable[[View], bool], *, timeout: float | None = None) -> View:
         """Return the first view for which `predicate` is true; raise Timeout after `timeout` seconds."""
         clock = self._keeper.clock
-        deadline = None if timeout is None else clock.now() + timeout
+        deadline = deadline_after(clock, timeout)
         with self.watch() as changes:
             while True:
-                left = None if deadline is None else max(0.0, deadline - clock.now())
-                view = changes.next(left).view
+                left = None if deadline is None else deadline - clock.now()
+                try:
+                    view = changes.next(left).view
+                except Timeout as error:
+                    raise Timeout(f"no view of {self.name!r} was as wanted within {timeout:g} s") from error
                 if predicate(view):
                     return view
 

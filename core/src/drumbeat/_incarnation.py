@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from drumbeat._errors import SessionLost
 from drumbeat.hookspecs import Candidacy, Holdings, Lease, Membership, Seat
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ class _Place:
     """A membership that was asked for; it counts as lost only once a join has returned."""
 
     attempt: int
+    #: The attempt that the server has while a second join is under way.
+    previous: int | None = None
     joined: bool = False
 
 
@@ -42,7 +45,8 @@ class Incarnation:
         self._clock = clock
         self._pid = os.getpid()
         self._wall_offset = clock.wall() - clock.now()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._expired = False
         self._newest_attempt = 0
         self._candidacies: set[Candidacy] = set()
         self._terms: dict[Seat, Term] = {}
@@ -54,27 +58,42 @@ class Incarnation:
         return self.lease.incarnation
 
     def alive(self) -> bool:
-        """Return whether the session may still believe in itself."""
-        return self.over is None and self._clock.now() < self.deadline and os.getpid() == self._pid
+        """Return whether the session may still believe in itself; once False, no answer makes it True again."""
+        if self.over is not None or os.getpid() != self._pid or self._expired:
+            return False
+        if self._clock.now() < self.deadline:
+            return True
+        with self._lock:
+            self._expired = self._clock.now() >= self.deadline
+            return not self._expired
 
     def clock_jumped(self) -> bool:
         """Return whether wall time moved against the session's clock, as after a restored snapshot."""
         moved = self._clock.wall() - self._clock.now() - self._wall_offset
         return abs(moved) > max(0.05, self.timing.ttl / 20)
 
-    def renewed(self, lease: Lease, timing: Timing, *, sent: float) -> None:
-        """Take a heartbeat's answer; the caller has checked that the old deadline had not passed."""
-        self.lease = lease
-        self.timing = timing
-        self.deadline = max(self.deadline, sent + timing.usable)
-        self.next_beat = sent + timing.heartbeat_interval
-        self._wall_offset = self._clock.wall() - self._clock.now()
+    def renew(self, lease: Lease, timing: Timing, *, sent: float) -> bool:
+        """Take a heartbeat's answer; return False, and change nothing, if it came after the deadline."""
+        with self._lock:
+            if not self.alive():
+                return False
+            self.lease = lease
+            self.timing = timing
+            self.deadline = max(self.deadline, sent + timing.usable)
+            self.next_beat = sent + timing.heartbeat_interval
+            self._wall_offset = self._clock.wall() - self._clock.now()
+            return True
 
     def holdings(self) -> Holdings:
         """Return all that this incarnation believes it holds or is asking for."""
         with self._lock:
             return Holdings(
-                memberships=tuple(Membership(group, place.attempt) for group, place in self._places.items()),
+                memberships=tuple(
+                    Membership(group, attempt)
+                    for group, place in self._places.items()
+                    for attempt in (place.attempt, place.previous)
+                    if attempt is not None
+                ),
                 candidacies=tuple(self._candidacies),
                 seats=tuple(self._terms),
                 newest_attempt=self._newest_attempt,
@@ -102,27 +121,51 @@ class Incarnation:
             self._terms[seat] = term
             return True
 
-    def remove_term(self, seat: Seat) -> Term | None:
-        """Stop holding a seat; return its term to the one caller that ended it."""
+    def remove_term(self, seat: Seat, reason: str) -> Term | None:
+        """End a term and stop holding its seat; return the term to the one caller that ended it.
+
+        In this order and under the lock: a heartbeat that leaves the seat out frees it, so `held` is False before.
+        """
         with self._lock:
-            return self._terms.pop(seat, None)
+            term = self._terms.get(seat)
+            if term is not None:
+                term._over = reason  # noqa: SLF001 - a term ends where it is held
+                del self._terms[seat]
+            return term
 
     def new_place(self, group: str) -> int:
         """Give a join its number and count it as wanted, before anything is sent."""
         with self._lock:
             self._newest_attempt += 1
-            self._places[group] = _Place(self._newest_attempt)
+            old = self._places.get(group)
+            self._places[group] = _Place(self._newest_attempt, previous=None if old is None else old.attempt)
             return self._newest_attempt
 
     def joined(self, group: str) -> None:
-        """Count a membership as held."""
+        """Count a membership as held; raise SessionLost if the incarnation ended meanwhile."""
         with self._lock:
-            self._places[group].joined = True
+            place = self._places.get(group)
+            if place is None:
+                raise SessionLost(f"the session ended while {group!r} was joined: {self.over}")
+            place.joined, place.previous = True, None
+
+    def undo_place(self, group: str) -> None:
+        """Stop wanting what a join that failed asked for; a membership from before it stays."""
+        with self._lock:
+            place = self._places.pop(group, None)
+            if place is not None and place.previous is not None:
+                self._places[group] = _Place(place.previous, joined=True)
 
     def end_place(self, group: str) -> None:
         """Stop wanting a membership."""
         with self._lock:
             self._places.pop(group, None)
+
+    def end_in_child(self) -> None:
+        """End the incarnation in a forked child, where no lock may be taken."""
+        self.over = "this process is a forked child"
+        for term in list(self._terms.values()):
+            term.lost.set_in_child()
 
     def has_place(self, group: str) -> bool:
         """Return whether a membership is held or being asked for."""

@@ -6,11 +6,12 @@ import os
 import random
 import threading
 import weakref
+from collections import deque
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from drumbeat._callbacks import LostCallbacks
-from drumbeat._clock import Clock, Signal
+from drumbeat._clock import Clock, Signal, check_seconds
 from drumbeat._dispatcher import Dispatcher, surviving
 from drumbeat._errors import (
     AuthenticationError,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from drumbeat._facade import Backend
     from drumbeat._settings import Settings
     from drumbeat._term import Term
-    from drumbeat.hookspecs import BackendProfile
+    from drumbeat.hookspecs import BackendProfile, Cancel
 
 T = TypeVar("T")
 
@@ -69,6 +70,8 @@ class Keeper:
         )
         #: The groups to be in, with the stored metadata last asked for.
         self.wanted: dict[str, bytes] = {}
+        #: What ends the watches of streams that were dropped without being closed.
+        self.abandoned_watches: deque[Cancel] = deque()
         self._membership = threading.Lock()
         #: What runs before the session is closed, each with the moment by which it must have returned.
         self.before_close: list[Callable[[float], None]] = []
@@ -77,6 +80,7 @@ class Keeper:
         self._incarnation: Incarnation | None = None
         self._ended: type[Closed] | AuthenticationError | None = None
         self._closing = Signal(clock)
+        self._released = False
         self._heartbeat_due = Signal(clock)
         self._watchdog_due = Signal(clock)
         self._signals: weakref.WeakSet[Signal] = weakref.WeakSet()
@@ -290,8 +294,10 @@ class Keeper:
 
     def beat(self) -> None:
         """Send one heartbeat and bring memberships up to date; raise what went wrong."""
-        self.check()
-        incarnation = self.wait_live(self.clock.now() + self._request_timeout())
+        try:
+            incarnation = self.wait_live(self.clock.now() + self._request_timeout())
+        except Timeout as error:
+            raise Unavailable(f"heartbeat: {error}", outcome="not_applied") from error
         self._beat(incarnation)
         self._rejoin(incarnation)
 
@@ -338,34 +344,45 @@ class Keeper:
 
     def _beat_answered(self, incarnation: Incarnation, beat: Beat, timing: Timing, *, sent: float) -> None:
         with self._lock:
-            in_time = incarnation.alive()
-            if in_time:
-                incarnation.renewed(beat.lease, timing, sent=sent)
+            in_time = incarnation.renew(beat.lease, timing, sent=sent)
             was_suspended, incarnation.suspended = incarnation.suspended, False
         if not in_time:
+            self.check()
             self.lose(incarnation, "the answer to a heartbeat came after the deadline")
             raise SessionLost("the answer to the heartbeat came after the session's deadline")
+        self._end_abandoned_watches()
         self.emit("beat", seconds=self.clock.now() - sent, incarnation=incarnation)
         self._revoke(incarnation.take_lost(beat.lost), "the store does not hold the seat for us any more")
         incarnation.rejoin_due = True
         if was_suspended:
             self._announce(State.CONNECTED, incarnation, reason="a heartbeat was answered")
 
+    def _end_abandoned_watches(self) -> None:
+        while self.abandoned_watches:
+            with surviving("ending a watch", expected=DrumbeatError):
+                self.abandoned_watches.popleft()()
+
     def _rejoin(self, incarnation: Incarnation) -> None:
-        """Join the wanted groups that the incarnation is not in, one at a time, while no heartbeat is due."""
+        """Join the wanted groups that the incarnation is not in, while no heartbeat is due; raise the last failure."""
         if not incarnation.rejoin_due or not self._membership.acquire(blocking=False):
             return
+        failure: DrumbeatError | None = None
         try:
             incarnation.rejoin_due = False
             for group, value in self.wanted.items():
                 if incarnation.has_place(group):
                     continue
-                self.join(incarnation, group, value, incarnation.timing.request_timeout)
+                try:
+                    self.join(incarnation, group, value, incarnation.timing.request_timeout)
+                except DrumbeatError as error:
+                    failure = error
                 if self.clock.now() >= incarnation.next_beat:
                     incarnation.rejoin_due = True
-                    return
+                    break
         finally:
             self._membership.release()
+        if failure is not None:
+            raise failure
 
     @contextmanager
     def changing_membership(self) -> Iterator[None]:
@@ -380,7 +397,7 @@ class Keeper:
         try:
             self.backend.join_group(incarnation.lease, group, attempt=attempt, value=value, timeout=timeout)
         except BaseException:
-            incarnation.end_place(group)
+            incarnation.undo_place(group)
             raise
         incarnation.joined(group)
         self.emit("joined", subject=group, incarnation=incarnation)
@@ -418,7 +435,7 @@ class Keeper:
 
     def revoke(self, incarnation: Incarnation, seat: Seat, reason: str) -> None:
         """End one term that the server says is not ours."""
-        term = incarnation.remove_term(seat)
+        term = incarnation.remove_term(seat, reason)
         if term is not None:
             self._revoke([term], reason)
 
@@ -430,13 +447,12 @@ class Keeper:
         """Release everything and end the session, within `timeout` seconds whatever the server does."""
         if os.getpid() != self._pid:
             return
-        deadline = self.clock.now() + timeout
+        deadline = self.clock.now() + check_seconds("timeout", timeout)
         for prepare in list(self.before_close):
             prepare(deadline - min(timeout / 2, self._request_timeout()))
         with self._lock:
-            if self._ended is not None:
-                return
-            self._ended = Closed
+            is_first = self._ended is None
+            self._ended = self._ended or Closed
             self._closing.set()
         incarnation = self._incarnation
         if incarnation is not None and not incarnation.alive():
@@ -445,8 +461,10 @@ class Keeper:
         for term in terms or ():
             term._finish("the session was closed")  # noqa: SLF001 - only the keeper ends terms at close
         self._wake_all()
-        if incarnation is not None:
+        if incarnation is not None and not self._released:
             self._release(incarnation.lease, timeout=max(0.0, deadline - self.clock.now()))
+            self._released = True
+        if incarnation is not None and is_first:
             self._announce(State.CLOSED, incarnation, reason="closed")
         self.dispatcher.stop(deadline)
         for thread in self._threads:
@@ -458,7 +476,7 @@ class Keeper:
         incarnation = self._incarnation
         if incarnation is None:
             return
-        incarnation.over = "this process is a forked child"
+        incarnation.end_in_child()
         try:
             self.backend.drop_session(incarnation.lease, forked=True)
         except Exception:  # noqa: BLE001 - a fork must go on whatever a backend does

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-from drumbeat._clock import Clock, Signal, SystemClock
+from drumbeat._clock import Clock, Signal, SystemClock, deadline_after
 from drumbeat._dispatcher import Dispatcher
 from drumbeat._election import Election, Lock
 from drumbeat._errors import ConfigurationError, Unavailable
@@ -45,11 +45,12 @@ def connect(
     """Open a session with the backend that `url` names, and keep it alive until it is closed.
 
     Without `url`, DRUMBEAT_URL counts, and without that the processes of this host are coordinated through a file
-    (with a warning, or an error if DRUMBEAT_REQUIRE_URL is set). Each option may be given here, in the URL's query,
-    or as DRUMBEAT_<OPTION> in the environment, in this order. Durations are in seconds.
+    (with a warning, or an error if DRUMBEAT_REQUIRE_URL is set). Each option that is text or a number may be given
+    here, in the URL's query, or as DRUMBEAT_<OPTION> in the environment, in this order. Durations are in seconds.
 
     - `member_id`: unique in the namespace. If a live session has it, `on_conflict` decides: `"wait"` until that one
-      can be dead, `"refuse"` at once (both raise Conflict), or `"replace"` it.
+      can be dead, `"refuse"` at once (both raise Conflict), or `"replace"` it: that one is ended as if by force, and
+      until its next heartbeat its program may still believe in its terms, which fencing tokens then tell apart.
     - `lease_ttl` (10): a session that is silent for so long is dead. It must leave room for heartbeats:
       `heartbeat_interval` (a quarter) + 2 x `request_timeout` (a fifth).
     - `connect_timeout` (5): a server that is down until then raises Unavailable; with `wait` it is waited for.
@@ -91,7 +92,7 @@ def _open(settings: Settings, *, clock: Clock, interceptors: Sequence[object]) -
     try:
         keeper.open(deadline=deadline)
     except BaseException:
-        dispatcher.stop(clock.now())
+        keeper.close(settings.connect_timeout)
         raise
     return Session(keeper)
 
@@ -211,16 +212,20 @@ class Session:
 
     def on_state(self, callback: Callable[[State], None]) -> None:
         """Call `callback(state)` on the dispatcher's thread at every change of state from now on."""
+        if not callable(callback):
+            raise ConfigurationError(f"on_state takes a function of the state, not {callback!r}")
         self._keeper.on_state(callback)
 
     def wait_for(self, state: State, *, timeout: float | None = None) -> bool:
-        """Wait until the session is in `state`; return whether it is. Raises Forked in a forked child."""
+        """Wait until the session is in `state`; return whether it is. Raises Closed or Forked if it never can be."""
         if self.state is state:
             return True
         changed = self._keeper.new_signal()
-        deadline = None if timeout is None else self._keeper.clock.now() + timeout
-        while self.state is not state and changed.take(deadline):
-            pass
+        deadline = deadline_after(self._keeper.clock, timeout)
+        while self.state is not state:
+            self._keeper.check()
+            if not changed.take(deadline):
+                break
         return self.state is state
 
     def close(self, timeout: float = 5.0) -> None:

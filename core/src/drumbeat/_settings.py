@@ -69,15 +69,18 @@ class _Sources:
 
     def text(self, name: str, default: Callable[[], str]) -> str:
         given = self.get(name)
-        return default() if given is None else str(given)
+        if given is not None and not isinstance(given, str):
+            raise ConfigurationError(f"{name} must be a str, not {given!r}")
+        return default() if given is None else given
 
     def seconds(self, name: str, default: float | None) -> float | None:
         given = self.get(name)
         if given is None:
             return default
         try:
-            value = float(given) if isinstance(given, str | int | float) else math.nan
-        except ValueError:
+            is_number = isinstance(given, str | int | float) and not isinstance(given, bool)
+            value = float(given) if is_number else math.nan  # type: ignore[arg-type]
+        except (ValueError, OverflowError):
             value = math.nan
         if not math.isfinite(value) or value <= 0:
             raise ConfigurationError(f"{name} must be a number of seconds above 0, not {given!r}")
@@ -92,7 +95,11 @@ class _Sources:
 
 def read_settings(url: str | None, keywords: Mapping[str, object]) -> Settings:
     """Merge what was given, or raise ConfigurationError naming what is wrong."""
-    parsed = BackendURL.parse(url or _default_url())
+    if url is not None and not isinstance(url, str):
+        raise ConfigurationError(f"the URL must be a str such as local:// or redis://HOST, not {url!r}")
+    if not isinstance(keywords.get("wait"), bool):
+        raise ConfigurationError(f"wait must be True or False, not {keywords.get('wait')!r}")
+    parsed = BackendURL.parse(_default_url() if url is None else url)
     sources = _Sources(keywords, parsed)
     connect_timeout = sources.seconds("connect_timeout", 5.0)
     lease_ttl = sources.seconds("lease_ttl", DEFAULT_TTL)
@@ -110,7 +117,7 @@ def read_settings(url: str | None, keywords: Mapping[str, object]) -> Settings:
         on_conflict=sources.choice("on_conflict", ("wait", "refuse", "replace"), "wait"),  # type: ignore[arg-type]
         on_empty_store=sources.choice("on_empty_store", ("wait", "trust"), None),  # type: ignore[arg-type]
         observers=_observers(sources.get("observers")),
-        wait=bool(keywords.get("wait")),
+        wait=keywords["wait"] is True,
     )
 
 

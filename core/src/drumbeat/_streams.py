@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
 
-from drumbeat._clock import Signal, SystemClock
+from drumbeat._clock import Signal, SystemClock, deadline_after
 from drumbeat._errors import Closed, DrumbeatError, SessionLost, Timeout, Unavailable
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from drumbeat._incarnation import Incarnation
     from drumbeat._keeper import Keeper
-    from drumbeat.hookspecs import Cancel, Subject
+    from drumbeat.hookspecs import Cancel, Notify, Subject
 
 T = TypeVar("T")
 
@@ -34,6 +35,7 @@ class Subscription:
         self._incarnation: Incarnation | None = None
         self._subject: Subject | None = None
         self._cancel: Cancel | None = None
+        self._abandoned: weakref.finalize[[Cancel], Subscription] | None = None
         self._last_hint = float("-inf")
 
     def follow(self, incarnation: Incarnation, subject: Subject) -> bool:
@@ -44,8 +46,11 @@ class Subscription:
             return False
         self.cancel()
         self._cancel = self._keeper.backend.watch(
-            incarnation.lease, subject, self._signal.set, timeout=incarnation.timing.request_timeout
+            incarnation.lease, subject, _hint(self._signal), timeout=incarnation.timing.request_timeout
         )
+        # A stream that is dropped unclosed goes when the interpreter likes, perhaps within a backend's lock.
+        self._abandoned = weakref.finalize(self, self._keeper.abandoned_watches.append, self._cancel)
+        self._abandoned.atexit = False
         self._incarnation = incarnation
         self._subject = subject
         return True
@@ -65,9 +70,24 @@ class Subscription:
 
     def cancel(self) -> None:
         """End the watch; that of an incarnation that is over has ended with it."""
+        if self._abandoned is not None:
+            self._abandoned.detach()
         if self._cancel is not None and self._incarnation is not None and self._incarnation.alive():
-            self._cancel()
+            with suppress(DrumbeatError):
+                self._cancel()
         self._cancel = self._incarnation = self._subject = None
+
+
+def _hint(signal: Signal) -> Notify:
+    # Weak, so that a backend's list of watches does not keep alive a stream that its user has dropped.
+    known = weakref.ref(signal)
+
+    def notify() -> None:
+        found = known()
+        if found is not None:
+            found.set()
+
+    return notify
 
 
 class Stream(Generic[T]):
@@ -84,7 +104,7 @@ class Stream(Generic[T]):
 
         Waits out times in which the session is LOST or the server does not answer.
         """
-        deadline = None if timeout is None else self._keeper.clock.now() + timeout
+        deadline = deadline_after(self._keeper.clock, timeout)
         while not self._closed:
             incarnation = self._keeper.wait_live(deadline)
             with suppress(Unavailable):
@@ -99,13 +119,13 @@ class Stream(Generic[T]):
             if deadline is not None and self._keeper.clock.now() >= deadline:
                 raise Timeout(f"nothing changed within {timeout:g} s")
             self._subscription.wait(deadline)
+        self._subscription.cancel()
         raise Closed("the stream is closed")
 
     def close(self) -> None:
         """End the stream; harmless when repeated, and allowed from another thread."""
         self._closed = True
-        with suppress(DrumbeatError):
-            self._subscription.cancel()
+        self._subscription.cancel()
         self._subscription.wake()
 
     def _read(self, incarnation: Incarnation) -> T | None:

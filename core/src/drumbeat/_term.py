@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, final
 
-from drumbeat._clock import Signal
+from drumbeat._clock import Signal, check_seconds
 from drumbeat._errors import TermLost, Unavailable
 from drumbeat._values import encode_value
 
@@ -41,12 +41,23 @@ class Term:
         self._seat = seat
         self._on_lost = on_lost
         self._over: str | None = None
-        #: The name of the election or lock.
-        self.name = name
-        #: The fencing token: a 63-bit integer, greater than that of every earlier term of this seat.
-        self.token = seat.token
-        #: Goes up when the term is over, lost or resigned: `wait(timeout)` and `is_set()`, as `threading.Event`.
-        self.lost = Signal(keeper.clock)
+        self._name = name
+        self._lost = Signal(keeper.clock)
+
+    @property
+    def name(self) -> str:
+        """The name of the election or lock."""
+        return self._name
+
+    @property
+    def token(self) -> int:
+        """The fencing token: a 63-bit integer, greater than that of every earlier term of this seat."""
+        return self._seat.token
+
+    @property
+    def lost(self) -> Signal:
+        """A signal that goes up when the term is over, lost or resigned: `wait(timeout)` and `is_set()`."""
+        return self._lost
 
     @property
     def held(self) -> bool:
@@ -79,13 +90,19 @@ class Term:
 
         A TermLost for want of time leaves a term that still holds as it is.
         """
+        wanted = check_seconds("seconds", seconds)
         left = self.remaining
+        if left <= 0.0 and self._over is None and self._incarnation.alive():
+            raise TermLost(
+                f"the term {self.token} of {self.name!r} cannot be verified: wall time has jumped, and the server did "
+                "not answer. It may still hold; stop the work that it protects until `held` is True again"
+            )
         if left <= 0.0:
             raise TermLost(
                 f"the term {self.token} of {self.name!r} is over ({self._reason()}); another process may hold it "
                 "now. Stop the work that it protects"
             )
-        if left < seconds:
+        if left < wanted:
             raise TermLost(
                 f"the term {self.token} of {self.name!r} is certain for {left:.3f} s only, {seconds:g} s were asked "
                 "for; wait for the next heartbeat, or do a smaller piece of work"
@@ -131,14 +148,14 @@ class Term:
 
     def _let_go(self) -> bool:
         """Stop holding the seat here alone: the server frees it at the next heartbeat, which no longer lists it."""
-        if not self._incarnation.alive() or self._incarnation.remove_term(self._seat) is None:
+        if not self._incarnation.alive() or self._incarnation.remove_term(self._seat, "resigned") is None:
             return False
         self._finish("resigned")
         return True
 
     def _finish(self, reason: str) -> None:
         self._over = reason
-        self.lost.set()
+        self._lost.set()
         self._keeper.emit(
             "resigned",
             subject=self._seat.election,
@@ -150,7 +167,7 @@ class Term:
     def _revoke(self, reason: str) -> None:
         """End a term that was lost; its seat has been taken out of the incarnation by the caller."""
         self._over = reason
-        self.lost.set()
+        self._lost.set()
         self._keeper.emit(
             "term_lost",
             subject=self._seat.election,

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import NoReturn
 
+from drumbeat._clock import MAX_SHOWN_BITS
 from drumbeat._errors import BadData, ConfigurationError
 
 #: A JSON document as Python holds it.
@@ -14,14 +15,13 @@ JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 FORMAT = b"1"
 #: Above this an integer loses digits in the stores and languages that read numbers as doubles.
 MAX_INTEGER = 2**53
+#: How deep a document may be nested, so that whoever reads it can.
+MAX_DEPTH = 50
 
 
 def encode_value(kind: str, value: object, *, limit: int) -> bytes:
     """Return the stored form of a JSON document, or raise ConfigurationError; nothing has been sent then."""
-    try:
-        _check(kind, value)
-    except RecursionError as error:
-        raise ConfigurationError(f"{kind} is nested too deeply, or contains itself") from error
+    _check(kind, value)
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         stored = FORMAT + text.encode()
@@ -61,18 +61,21 @@ def decode_metadata(key: str, stored: bytes) -> dict[str, JSON]:
     return value
 
 
-def _check(kind: str, value: object, path: str = "") -> None:
+def _check(kind: str, value: object, path: str = "", depth: int = 0) -> None:
     where = f"{kind}{path}"
+    if depth > MAX_DEPTH:
+        raise ConfigurationError(f"{kind} is nested more than {MAX_DEPTH} deep, or contains itself")
     if isinstance(value, Mapping):
         for name, inner in value.items():
             if not isinstance(name, str):
                 _refuse(where, f"has the key {name!r}; JSON names are strings")
-            _check(kind, inner, f"{path}[{name!r}]")
+            _check(kind, inner, f"{path}[{name!r}]", depth + 1)
     elif isinstance(value, list | tuple):
         for index, inner in enumerate(value):
-            _check(kind, inner, f"{path}[{index}]")
+            _check(kind, inner, f"{path}[{index}]", depth + 1)
     elif isinstance(value, int) and not isinstance(value, bool) and abs(value) > MAX_INTEGER:
-        _refuse(where, f"is {value}; integers beyond 2**53 lose digits in other languages, send a string")
+        shown = value if value.bit_length() < MAX_SHOWN_BITS else "a huge integer"
+        _refuse(where, f"is {shown}; integers beyond 2**53 lose digits in other languages, send a string")
 
 
 def _refuse(where: str, problem: str) -> NoReturn:

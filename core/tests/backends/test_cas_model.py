@@ -63,6 +63,7 @@ class CompareAndSet(RuleBasedStateMachine):
         self.processes = [Process(self.world, f"member-{number}") for number in range(4)]
         self.tokens: dict[str, dict[int, tuple[str, int]]] = {}
         self.late: list[Write] = []
+        self.losses = 0
         for process in self.processes:
             self.open(process, fault=None)
 
@@ -280,7 +281,8 @@ class VolatileCompareAndSet(CompareAndSet):
         keys = sorted(key for key in store.contents if key.startswith(f"db:{kind}:"))
         if keys:
             store.evict(data.draw(st.sampled_from(keys)))
-            self.world.say_of_losses(data.draw(st.sampled_from([None, "something else was lost"])))
+            self.losses += 1
+            self.world.say_of_losses(data.draw(st.sampled_from([None, f"{self.losses} keys were lost"])))
         for member in data.draw(st.permutations(range(4))):
             self.campaign(member, "e", None, 0)
             self.campaign(member, "f", None, 0)

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -29,6 +30,8 @@ _MAKING_PAUSE: Final = 0.005
 _opening = threading.Lock()
 _registry = threading.Lock()
 _stores: set[Store] = set()
+#: Of stores that were released, the connections that may still have a statement under way.
+_links: weakref.WeakSet[Link] = weakref.WeakSet()
 _at_fork: list[str] = []
 
 
@@ -180,8 +183,10 @@ class Store:
             if self._uses:
                 return
             _stores.discard(self)
-        self.work.close()
-        self.beats.close()
+            # They never wait. One with a statement under way is closed after it, or by a fork.
+            for link in (self.work, self.beats):
+                _links.add(link)
+                link.close()
         self.probe.close()
 
     def open_locks(self) -> _kernel.LockFile:
@@ -212,23 +217,25 @@ def _pause() -> None:
     # connection then lost committed writes (tried). See https://www.sqlite.org/howtocorrupt.html, section 2.6.
     _opening.acquire()
     _registry.acquire()
-    for store in _stores:
-        store.work.pause()
-        store.beats.pause()
+    for link in _all_links():
+        link.pause()
+
+
+def _all_links() -> list[Link]:
+    return [*(link for store in _stores for link in (store.work, store.beats)), *_links]
 
 
 def _resume() -> None:
-    for store in _stores:
-        store.work.resume()
-        store.beats.resume()
+    for link in _all_links():
+        link.resume()
     _registry.release()
     _opening.release()
 
 
 def _forget() -> None:
+    for link in _all_links():
+        link.resume()
     for store in _stores:
-        store.work.resume()
-        store.beats.resume()
         store.probe.close()
     _stores.clear()
     _registry.release()
