@@ -120,12 +120,12 @@ def check_claims(backend: Backend, capabilities: Iterable[Capability]) -> None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a phrase that offers the known name most like `name`, or lists them all."""
+    """Return a phrase that offers the known name most like `name`."""
     import difflib
 
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(names) or 'none'}"
+    return f"did you mean {close[0]!r}?" if close else "none is like it"
 
 
 def _manager(specs: Iterable[type]) -> pluggy.PluginManager:
@@ -168,6 +168,6 @@ def _unknown_scheme(scheme: str, known: list[str]) -> str:
         package = KNOWN_PACKAGES[scheme]
         return f"no backend for {scheme}:// is installed; install it with: python3 -m pip install {package}"
     return (
-        f"no backend for {scheme}:// is installed, {nearest(scheme, {*known, *KNOWN_PACKAGES})} "
-        f"Installed: {', '.join(known) or 'none'}"
+        f"no backend for {scheme}:// is installed, {nearest(scheme, {*known, *KNOWN_PACKAGES})}; "
+        f"installed are: {', '.join(known) or 'none'}"
     )

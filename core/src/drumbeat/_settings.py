@@ -127,7 +127,7 @@ def check_url_options(url: BackendURL, backend_options: Mapping[str, str]) -> No
     for name in url.options:
         if name not in known:
             raise ConfigurationError(
-                f"{url.scheme}:// has no option {name!r}, {nearest(name, known)} It takes: {', '.join(sorted(known))}"
+                f"{url.scheme}:// has no option {name!r}, {nearest(name, known)}; it takes: {', '.join(sorted(known))}"
             )
 
 
