@@ -97,8 +97,9 @@ def read_settings(url: str | None, keywords: Mapping[str, object]) -> Settings:
     """Merge what was given, or raise ConfigurationError naming what is wrong."""
     if url is not None and not isinstance(url, str):
         raise ConfigurationError(f"the URL must be a str such as local:// or redis://HOST, not {url!r}")
-    if not isinstance(keywords.get("wait"), bool):
-        raise ConfigurationError(f"wait must be True or False, not {keywords.get('wait')!r}")
+    wait = keywords.get("wait") or False
+    if not isinstance(wait, bool):
+        raise ConfigurationError(f"wait must be True or False, not {wait!r}")
     parsed = BackendURL.parse(_default_url() if url is None else url)
     sources = _Sources(keywords, parsed)
     connect_timeout = sources.seconds("connect_timeout", 5.0)
@@ -117,7 +118,7 @@ def read_settings(url: str | None, keywords: Mapping[str, object]) -> Settings:
         on_conflict=sources.choice("on_conflict", ("wait", "refuse", "replace"), "wait"),  # type: ignore[arg-type]
         on_empty_store=sources.choice("on_empty_store", ("wait", "trust"), None),  # type: ignore[arg-type]
         observers=_observers(sources.get("observers")),
-        wait=keywords["wait"] is True,
+        wait=wait,
     )
 
 

@@ -76,6 +76,7 @@ def test_a_holder_whose_heir_withdrew_is_watched_by_the_next(actor: MakeActor, p
     token = first.number("campaign", election="e")
     for one in (second, heir):
         one.ask("campaign", election="e")
+        one.ask("watch", kind="candidacy", name="e")
     waiting.campaign("e")
     waiting.watch("candidacy", "e")
     heir.ask("withdraw", election="e")
@@ -96,6 +97,25 @@ def test_the_death_of_the_candidate_ahead_is_noticed(actor: MakeActor, process: 
     waiting.watch("candidacy", "e")
     ahead.kill()
     holder.resign("e", 1, token)
+    assert waiting.hint()
+    assert waiting.campaign("e") > token
+
+
+def test_the_death_of_the_next_in_line_is_noticed_while_the_seat_is_free(
+    actor: MakeActor, process: MakeProcess
+) -> None:
+    """If the candidate that was woken dies before it takes the seat, the one behind it is woken."""
+    holder, heir, waiting = actor("a"), process("b"), actor("c")
+    token = holder.campaign("e")
+    heir.ask("campaign", election="e")
+    heir.ask("watch", kind="candidacy", name="e")
+    waiting.campaign("e")
+    waiting.watch("candidacy", "e")
+    eventually(lambda: heir.pid in _watched(waiting), within=5.0)
+    holder.resign("e", 1, token)
+    assert heir.ask("hint") is True
+    assert waiting.campaign("e") == 0
+    heir.kill()
     assert waiting.hint()
     assert waiting.campaign("e") > token
 

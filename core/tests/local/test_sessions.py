@@ -12,8 +12,10 @@ import pytest
 from local.actors import TIMEOUT, Actor, backend_for, candidacies
 from support import eventually
 
-from drumbeat import Capability, ConfigurationError, Conflict, SessionLost
+from drumbeat import Capability, ConfigurationError, Conflict, SessionLost, Unavailable
 from drumbeat.hookspecs import Holdings, Membership, ReapTicket, Seat, SessionRequest
+from drumbeat.local._call import Call
+from drumbeat.local._opened import Opened
 from drumbeat.local._store import Link, Value
 from drumbeat.testing import FakeClock
 
@@ -57,6 +59,24 @@ def test_a_request_that_failed_halfway_can_be_repeated(actor: Make, path: Path) 
     one.drop()
     assert one.open("a", incarnation=incarnation) == incarnation
     assert one.beat() == []
+
+
+def test_an_opening_that_fails_leaves_nothing_that_is_alive(
+    actor: Make, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the opening was applied but reported as failed, the session is dead for everybody at once."""
+    enter = Opened.enter
+
+    def fail(self: Opened, request: SessionRequest, call: Call) -> None:
+        enter(self, request, call)
+        raise Unavailable("the answer was lost")
+
+    monkeypatch.setattr(Opened, "enter", fail)
+    with pytest.raises(Unavailable):
+        Actor(path).open("a")
+    monkeypatch.undo()
+    assert _query(path, "SELECT member_id FROM sessions") == [("a",)]
+    assert actor("a").beat() == []
 
 
 def test_a_live_member_id_is_a_conflict(actor: Make, path: Path) -> None:

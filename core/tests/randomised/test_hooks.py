@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,9 @@ from drumbeat._cas.records import Keys, Session
 from drumbeat.hookspecs import (
     Beat,
     Holdings,
-    Left,
     Lease,
     Resigned,
     Seat,
-    SessionClosed,
     SessionRequest,
     Waiting,
     Won,
@@ -125,3 +124,105 @@ def test_a_backend_answers_as_the_model_does(kind: type[Subject]) -> None:
     assert min(Twins.answers[name] for name in common) > 100, Twins.answers
     rare = ["Conflict", "Left", "Proclaimed", "Reaped", "Resigned", "Updated", "Withdrawn"]
     assert min(Twins.answers[name] for name in rare) > 20, Twins.answers
+
+
+class ForgetsTheHolder(MemoryBackend):
+    @hookimpl
+    def campaign(self, lease: Lease, election: str, attempt: int, value: bytes) -> Won | Waiting:
+        with self._store.call(self._namespace) as space:
+            place = space.elections.get(election)
+            if place is not None:
+                place.holder = None
+        return super().campaign(lease, election, attempt, value)
+
+
+class MintsTokensTwice(MemoryBackend):
+    @hookimpl
+    def resign(self, lease: Lease, seat: Seat) -> Resigned:
+        answer = super().resign(lease, seat)
+        if answer.was_held:
+            with self._store.call(self._namespace) as space:
+                space.elections[seat.election].token -= 1
+        return answer
+
+
+class ResignsForAnybody(MemoryBackend):
+    @hookimpl
+    def resign(self, lease: Lease, seat: Seat) -> Resigned:
+        with self._store.call(self._namespace) as space:
+            place = space.elections[seat.election]
+            was_held, place.holder = place.holder is not None, None
+            return Resigned(was_held)
+
+
+class RevivesTheDead(MemoryBackend):
+    @hookimpl
+    def heartbeat(self, lease: Lease, holdings: Holdings) -> Beat:
+        self.open_session(
+            SessionRequest(incarnation=lease.incarnation, member_id=lease.member_id, ttl=lease.ttl, replace=True)
+        )
+        return super().heartbeat(lease, holdings)
+
+
+class EndsLeasesLate(MemoryBackend):
+    @hookimpl
+    def heartbeat(self, lease: Lease, holdings: Holdings) -> Beat:
+        answer = super().heartbeat(lease, holdings)
+        with self._store.call(self._namespace) as space:
+            space.sessions[lease.incarnation].deadline += 0.0005
+        return answer
+
+
+class KeepsWhatWasAbandoned(MemoryBackend):
+    @hookimpl
+    def heartbeat(self, lease: Lease, holdings: Holdings) -> Beat:
+        return super().heartbeat(
+            lease, Holdings(memberships=holdings.memberships, seats=holdings.seats, newest_attempt=0)
+        )
+
+
+class BelievesWhatItIsTold(MemoryBackend):
+    @hookimpl
+    def heartbeat(self, lease: Lease, holdings: Holdings) -> Beat:
+        return Beat(super().heartbeat(lease, holdings).lease)
+
+
+class ServesTheLastComer(MemoryBackend):
+    @hookimpl
+    def campaign(self, lease: Lease, election: str, attempt: int, value: bytes) -> Won | Waiting:
+        answer = super().campaign(lease, election, attempt, value)
+        with self._store.call(self._namespace) as space:
+            space.elections[election].queue.reverse()
+        return answer
+
+
+class IgnoresWhatItSupersedes(MemoryBackend):
+    @hookimpl
+    def open_session(self, request: SessionRequest) -> Lease:
+        return super().open_session(replace(request, supersedes=None))
+
+
+BROKEN = [
+    ForgetsTheHolder,
+    MintsTokensTwice,
+    ResignsForAnybody,
+    RevivesTheDead,
+    EndsLeasesLate,
+    KeepsWhatWasAbandoned,
+    BelievesWhatItIsTold,
+    ServesTheLastComer,
+    IgnoresWhatItSupersedes,
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_broken_backend_is_found_out(broken: type[MemoryBackend]) -> None:
+    """A backend that breaks one promise does not pass the comparison."""
+    kind = type("Broken", (Memory,), {"broken": broken})
+    with pytest.raises(AssertionError):
+        compare(kind, examples=200, phases=(Phase.generate,))
+
+
+def test_the_model_agrees_with_itself() -> None:
+    """Without a broken promise the comparison finds nothing: the tests above fail for the right reason."""
+    compare(Memory, examples=20)

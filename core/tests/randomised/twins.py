@@ -294,7 +294,9 @@ class Twins:
         self.campaign(opened, candidacy, value)
 
     def campaign(self, opened: Opened, candidacy: Candidacy, value: bytes) -> object:
-        """Try once; return the answer."""
+        """Try once; return the answer. Where leases are not exact, one that has run out is first renewed, or not."""
+        if not self.subject.exact and self.lapsed(opened):
+            self.beat(opened)
         answer = self.both(
             opened,
             lambda half: half.backend.campaign(
