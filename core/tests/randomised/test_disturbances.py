@@ -202,7 +202,7 @@ class Disturbances(RuleBasedStateMachine):
 
 def run(machine: type[RuleBasedStateMachine], *, examples: int) -> None:
     """Run a machine, deterministically, on so many examples."""
-    run_state_machine_as_test(machine, settings=settings(max_examples=examples, stateful_step_count=60))  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(machine, settings=settings(max_examples=examples, stateful_step_count=60))
 
 
 @pytest.mark.timeout(240)

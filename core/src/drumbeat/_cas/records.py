@@ -24,6 +24,7 @@ import hashlib
 import json
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, NoReturn, Self
 
 from drumbeat._errors import BadData
@@ -72,11 +73,16 @@ class Keys:
         return self._key("value", group, member_id)
 
     def _key(self, kind: str, *names: str) -> str:
-        key = ":".join(("db", kind, *(encode_key(name) for name in (self.namespace, *names))))
-        if len(key) <= MAX_KEY:
-            return key
-        tail = hashlib.sha256(key.encode()).hexdigest()[:40]
-        return f"{key[: MAX_KEY - len(tail) - 1]}~{tail}"
+        return _encode(kind, self.namespace, *names)
+
+
+@lru_cache(maxsize=4096)
+def _encode(kind: str, *names: str) -> str:
+    key = ":".join(("db", kind, *(encode_key(name) for name in names)))
+    if len(key) <= MAX_KEY:
+        return key
+    tail = hashlib.sha256(key.encode()).hexdigest()[:40]
+    return f"{key[: MAX_KEY - len(tail) - 1]}~{tail}"
 
 
 class Record:
