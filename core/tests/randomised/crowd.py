@@ -218,13 +218,13 @@ class Crowd:
     def add(self, agent: Agent, term: Term) -> None:
         """Take note of a win, at which nobody else may hold the seat."""
         self.wins.append((agent, term))
-        self.look()
+        self.check()
 
     def holders(self) -> list[tuple[Agent, Term]]:
         """Return the terms that say they are held, but for those that were forced from their holders."""
         return [(a, t) for a, t in list(self.wins) if t.held and t._incarnation.id not in self._replaced]
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Take note of it if two hold terms at this moment, or if one that is lost is held."""
         holders = self.holders()
         if len(holders) > 1 or any(term.lost.is_set() for _, term in holders):
@@ -243,7 +243,7 @@ class Crowd:
                 if agent.frozen_until is not None and agent.frozen_until <= self.clock.now():
                     agent.thaw()
             self.clock.settle()
-            self.look()
+            self.check()
         assert self._faults == []
 
     def end(self) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
+import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 from hypothesis import settings
@@ -79,6 +79,8 @@ class Process:
 class Disturbances(RuleBasedStateMachine):
     """Some processes on one seat, and a hand that disturbs them."""
 
+    #: Where the histories are written.
+    folder: ClassVar[Path]
     #: Of all runs of the class.
     disturbed = 0
 
@@ -87,8 +89,7 @@ class Disturbances(RuleBasedStateMachine):
         """Begin with a few processes on a fresh store."""
         self.clock = FakeClock()
         self.url = memory_url()
-        self.folder = tempfile.TemporaryDirectory()
-        self.history = Path(self.folder.name) / "history.jsonl"
+        self.history = self.folder / f"{uuid.uuid4()}.jsonl"
         self.started = 0
         self.dead: list[Process] = []
         self.processes = [self.launch() for _ in range(MEMBERS)]
@@ -181,16 +182,17 @@ class Disturbances(RuleBasedStateMachine):
             return
         for process in self.processes:
             process.frozen_until = 0.0
-        self.settled()
-        for process in [*self.dead, *self.processes]:
-            process.thaw()
-            process.session.close(timeout=0.5)
-        MemoryBackend.forget_store(self.url.removeprefix("memory://"))
+        try:
+            self.settled()
+        finally:
+            for process in [*self.dead, *self.processes]:
+                process.thaw()
+                process.session.close(timeout=0.5)
+            MemoryBackend.forget_store(self.url.removeprefix("memory://"))
         found = read_history(self.history)
         assert find_overlaps(found) == []
         assert find_token_faults(found) == []
         assert terms(found), "nobody ever led"
-        self.folder.cleanup()
 
     def settled(self) -> None:
         """Within the failover bound and a few turns after the last disturbance somebody holds the seat."""
@@ -206,15 +208,17 @@ def run(machine: type[RuleBasedStateMachine], *, examples: int) -> None:
 
 
 @pytest.mark.timeout(240)
-def test_a_thousand_disturbances_make_no_overlap() -> None:
+def test_a_thousand_disturbances_make_no_overlap(tmp_path: Path) -> None:
     """LEAD-1, 2, 3 and 8: through 1 000 kills, freezes, resignations and lost answers there is one leader at a time."""
+    Disturbances.folder = tmp_path
     Disturbances.disturbed = 0
     run(Disturbances, examples=60)
     assert Disturbances.disturbed >= 1000
 
 
-def test_the_machine_catches_a_backend_that_gives_a_seat_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_machine_catches_a_backend_that_gives_a_seat_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A backend that forgets that its holder is alive is caught: the test above is able to fail."""
+    Disturbances.folder = tmp_path
     monkeypatch.setattr(drumbeat.memory._Election, "may_win", lambda election, candidate: True)
     with pytest.raises(AssertionError):
         run(Disturbances, examples=20)
