@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import hypothesis.strategies as st
+import pytest
 from backends.harness import Actor
 from backends.rig import RiggedWorld, Write, store_of
 from hypothesis import settings
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from drumbeat.hookspecs import Seat
 
     Fault = Literal["lost reply", "late", "refused"] | None
+
+# A failure is shrunk, which takes its time.
+pytestmark = pytest.mark.timeout(300)
 
 MEMBERS = st.integers(min_value=0, max_value=3)
 NAMES = st.sampled_from(["e", "f"])

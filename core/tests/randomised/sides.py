@@ -80,7 +80,7 @@ class Half:
         """Return a seat of this side with its rank."""
         return replace(seat, token=self.tokens.rank(seat.election, seat.token))
 
-    def plain(self, answer: object, *, election: str = "") -> object:
+    def plain(self, answer: object, *, election: str = "") -> object:  # noqa: C901, PLR0911 - one line an answer
         """Return what both sides must agree on: ranks for tokens, sets where the order is free."""
         match answer:
             case Seat():

@@ -75,16 +75,14 @@ class Subject(ABC):
         """Return whether the store has ended a session, where its leases are not exact."""
         raise NotImplementedError
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most stores go with their process
         """Remove the store."""
 
     def make(self, factory: BackendFactory, url: str) -> Backend:
         """Return a backend object behind its facade."""
         return make_backend(
             factory,
-            BackendConfig(
-                url=BackendURL.parse(url), namespace=NAMESPACE, clock=self.clock, on_empty_store="trust"
-            ),
+            BackendConfig(url=BackendURL.parse(url), namespace=NAMESPACE, clock=self.clock, on_empty_store="trust"),
         )
 
 
@@ -318,11 +316,11 @@ class Twins:
         """Have sessions read everything."""
         for reader in readers:
             for group in GROUPS:
-                self.both(reader, lambda half, name=group: half.backend.read_group(half.lease, name, timeout=TIMEOUT))
+                self.both(reader, lambda half, name=group: half.backend.read_group(half.lease, name, timeout=TIMEOUT))  # type: ignore[misc]
             for election in ELECTIONS:
                 self.both(
                     reader,
-                    lambda half, name=election: half.backend.read_leader(half.lease, name, timeout=TIMEOUT),
+                    lambda half, name=election: half.backend.read_leader(half.lease, name, timeout=TIMEOUT),  # type: ignore[misc]
                     election=election,
                 )
             self.both(reader, lambda half: half.backend.list_groups(half.lease, timeout=TIMEOUT))
