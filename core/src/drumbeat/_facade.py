@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn, TypeVar, overload
+from typing import TYPE_CHECKING, NoReturn, TypeVar, cast, overload
 
 from drumbeat._errors import BackendError, ConfigurationError, NotSupported
 from drumbeat.hookspecs import (
@@ -121,8 +121,7 @@ class Backend:
         answer = self._hooks.watch(lease=lease, subject=subject, notify=notify, timeout=timeout)
         if not callable(answer):
             self._refuse("watch", answer, "a function")
-        cancel: Cancel = answer
-        return cancel
+        return cast("Cancel", answer)
 
     def implements(self, hook: str) -> bool:
         """Return whether the backend has an implementation of `hook`."""
@@ -149,7 +148,7 @@ class Backend:
     @overload
     def _checked(self, hook: str, answer: object, kind: type[T], other: type[U], /) -> T | U: ...
 
-    def _checked(self, hook: str, answer: object, /, *kinds: type[T]) -> T:
+    def _checked(self, hook: str, answer: object, /, *kinds: type[T | U]) -> T | U:
         if not isinstance(answer, kinds):
             self._refuse(hook, answer, " or ".join(kind.__name__ for kind in kinds))
         return answer

@@ -32,7 +32,6 @@ from drumbeat.hookspecs import (
     Waiting,
     Won,
 )
-from drumbeat.local import LocalBackend
 from drumbeat.memory import MemoryBackend
 from drumbeat.testing import FakeClock
 
@@ -78,14 +77,6 @@ _PUSHING = frozenset({Capability.PUSH_WATCH, Capability.FIFO_CANDIDATES})
 KINDS = (
     Kind(name="memory", factory=lambda: MemoryBackend, url=lambda _: f"memory://{uuid.uuid4()}", claims=_PUSHING),
     Kind(name="memory-cas", factory=lambda: MemoryCasBackend, url=lambda _: f"memory-cas://{uuid.uuid4()}"),
-    Kind(
-        name="local",
-        factory=lambda: LocalBackend,
-        url=lambda folder: f"local://{folder}/x.db",
-        claims=_PUSHING,
-        real_time=True,
-        ttl=0.6,
-    ),
     Kind(name="example", factory=load_example, url=lambda folder: f"folder://{folder}"),
 )
 
