@@ -153,7 +153,7 @@ def test_a_making_that_was_cut_off_is_done_again(path: Path) -> None:
     ("spoil", "problem"),
     [
         (lambda path: path.chmod(0o000), "may not read and write .*/test.db"),
-        (lambda path: path.chmod(0o444), "may not be written .*/test.db"),
+        (lambda path: path.chmod(0o444), "may not read and write .*/test.db"),
         (lambda path: path.parent.chmod(0o555), "may not make files in"),
         (lambda path: path.parent.chmod(0o000), "cannot be used"),
         (lambda path: path.with_name("test.db.locks").chmod(0o000), "Permission denied .*test.db.locks"),
@@ -205,7 +205,7 @@ def test_a_read_only_file_system_is_named(path: Path, monkeypatch: pytest.Monkey
     status = os.statvfs(path.parent)
     read_only = os.statvfs_result((*status[:8], status.f_flag | os.ST_RDONLY, status.f_namemax))
     monkeypatch.setattr(os, "statvfs", lambda _: read_only)
-    assert _translate._why_refused(path) == f"the file system of {path.parent} is mounted read-only"
+    assert _translate.why_refused(path) == f"the file system of {path.parent} is mounted read-only"
 
 
 @pytest.mark.parametrize(

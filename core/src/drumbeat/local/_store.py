@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
 import stat
@@ -15,7 +14,7 @@ from typing import Final
 
 from drumbeat._errors import BadData, ConfigurationError, Forked, SessionLost, Unavailable
 from drumbeat.local import _kernel, _sql
-from drumbeat.local._translate import beside, translated
+from drumbeat.local._translate import beside, refused, translated, why_refused
 
 #: What a statement takes as a parameter.
 Value = str | int | float | bytes | None
@@ -145,7 +144,7 @@ class Store:
                 _make(path, self.lock_path, until=until)
             if not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
                 # SQLite would open it for reading, and leave a log behind that nobody may write.
-                raise PermissionError(errno.EACCES, "may not be written", str(path))
+                raise refused(path, why_refused(path), opening=True)
             self._identity = _kernel.identity_of(path)
             self._mode = path.stat().st_mode & 0o666
             #: Other sessions' locks are looked at through this descriptor, which has none.

@@ -56,7 +56,7 @@ def _from_sqlite(path: Path, error: sqlite3.Error, *, opening: bool) -> Drumbeat
     if code in _DAMAGED:
         return BadData(str(path), f"is damaged, or not a Drumbeat file ({error})")
     if code in _REFUSED:
-        return _refused(path, _why_refused(path), opening=opening)
+        return refused(path, why_refused(path), opening=opening)
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     return Unavailable(
         f"{path}: SQLite reports {name} ({error}). Look at the disk, at quotas and at limits on the size of files"
@@ -66,7 +66,7 @@ def _from_sqlite(path: Path, error: sqlite3.Error, *, opening: bool) -> Drumbeat
 def _from_system(path: Path, error: OSError, *, opening: bool) -> DrumbeatError:
     reason = f"{error.strerror} ({error.filename})" if error.filename else str(error.strerror)
     if error.errno in _REFUSED_BY_SYSTEM:
-        return _refused(path, reason, opening=opening)
+        return refused(path, reason, opening=opening)
     if error.errno in _FULL:
         return _full(path, reason)
     if error.errno in _TOO_MANY:
@@ -78,7 +78,8 @@ def _full(path: Path, reason: str) -> Unavailable:
     return Unavailable(f"{path}: there is no room to write ({reason}). Free some space", outcome="not_applied")
 
 
-def _refused(path: Path, reason: str, *, opening: bool) -> DrumbeatError:
+def refused(path: Path, reason: str, *, opening: bool) -> DrumbeatError:
+    """Return the error for what the system does not allow."""
     text = f"{path} cannot be used: {reason}"
     if opening:
         return ConfigurationError(f"{text}. Nothing was written; mend that, or give local:// another path")
@@ -90,7 +91,7 @@ def _too_many() -> str:
     return f"this process has too many open files (its limit, RLIMIT_NOFILE, is {limit}); raise it with `ulimit -n`"
 
 
-def _why_refused(path: Path) -> str:
+def why_refused(path: Path) -> str:
     """Return why SQLite could not open or write; it says only that it could not."""
     folder = path.parent
     user = os.geteuid()
