@@ -486,22 +486,23 @@ for number in range(10**9):
 """
 
 
-def test_processes_share_a_file_and_a_kill_tears_nothing(tmp_path: Path) -> None:
-    """Four processes write to one file at once and are killed in the middle: every line is whole."""
-    file = tmp_path / "h"
-    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(file), f"w{number}"]) for number in range(4)]
+def test_a_kill_cuts_the_last_line_of_a_file_at_most(tmp_path: Path) -> None:
+    """Four processes are killed while they write, each to a file of its own: every line but the last is whole."""
+    files = [tmp_path / f"h{number}" for number in range(4)]
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, str(file), f"w{number}"]) for number, file in enumerate(files)
+    ]
     try:
-        for number, writer in enumerate(writers):
-            enough = (number + 1) * 1_000_000
-            eventually(lambda enough=enough: file.exists() and file.stat().st_size > enough, within=30)  # type: ignore[misc]
+        for file, writer in zip(files, writers, strict=True):
+            eventually(lambda file=file: file.exists() and file.stat().st_size > 1_000_000, within=30)  # type: ignore[misc]
             os.kill(writer.pid, signal.SIGKILL)
             writer.wait(10)
     finally:
         for writer in writers:
             writer.kill()
             writer.wait(10)
-    history = read_history(file)
-    assert history.torn == ()
+    history = read_history(files)
+    assert len(history.torn) <= len(files)
     for number in range(4):
         times = [record.at for record in history if record.member_id == f"w{number}"]
         assert times == [float(at) for at in range(len(times))]

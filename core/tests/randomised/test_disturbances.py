@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from support import Tap
@@ -203,8 +203,9 @@ class Disturbances(RuleBasedStateMachine):
 
 
 def run(machine: type[RuleBasedStateMachine], *, examples: int) -> None:
-    """Run a machine, deterministically, on so many examples."""
-    run_state_machine_as_test(machine, settings=settings(max_examples=examples, stateful_step_count=60))
+    """Run a machine, deterministically, on so many examples; what fails is shown as it was found."""
+    phases = (Phase.generate,)
+    run_state_machine_as_test(machine, settings=settings(max_examples=examples, stateful_step_count=60, phases=phases))
 
 
 @pytest.mark.timeout(240)

@@ -32,7 +32,7 @@ draw = random.Random(member_id)
 with drumbeat.connect(url, member_id=member_id, lease_ttl=float(ttl), observers=[HistoryObserver(history)]) as session:
     while True:
         with session.election("e").campaign() as term:
-            until = time.monotonic() + draw.uniform(0.05, 0.6)
+            until = time.monotonic() + draw.uniform(0.02, 0.2)
             while term.held and time.monotonic() < until:
                 time.sleep(0.01)
 """
