@@ -11,9 +11,13 @@ from hypothesis import settings
 # Two shared cores: an example that is slow today is no failure. Derandomised, so that CI repeats what was seen.
 settings.register_profile("drumbeat", deadline=None, derandomize=True)
 settings.load_profile("drumbeat")
-# Who started the tests in the background had these ignored, and programs that the tests start would inherit that.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def _no_ignored_signals() -> None:
+    # Whoever starts tests in the background has these ignored, and programs that the tests start would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
