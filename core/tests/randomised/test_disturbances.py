@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -145,7 +146,9 @@ class Disturbances(RuleBasedStateMachine):
         for process in self.processes:
             if process.term is not None and process.frozen_until <= self.clock.now():
                 process.thaw()
-                process.term.resign()
+                # Where the answer is lost, the next heartbeat frees the seat.
+                with suppress(drumbeat.Unavailable):
+                    process.term.resign()
 
     @rule(number=st.integers(0, MEMBERS - 1), hook=st.sampled_from(["campaign", "heartbeat", "withdraw", "resign"]))
     def lose_an_answer(self, number: int, hook: str) -> None:
