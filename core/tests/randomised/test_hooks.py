@@ -119,7 +119,7 @@ def compare(kind: type[Subject], *, examples: int, phases: tuple[Phase, ...] = t
 def test_a_backend_answers_as_the_model_does(kind: type[Subject]) -> None:
     """Any sequence of hooks, leases running out meanwhile, has the model's answers and leaves the model's views."""
     Twins.answers.clear()
-    compare(kind, examples=200)
+    compare(kind, examples=300)
     common = ["Beat", "Joined", "LeaderRecord", "Lease", "SessionClosed", "SessionLost", "Waiting", "Won"]
     assert min(Twins.answers[name] for name in common) > 100, Twins.answers
     rare = ["Conflict", "Left", "Proclaimed", "Reaped", "Resigned", "Updated", "Withdrawn"]
