@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
-from backends.harness import KINDS, TIMEOUT, Actor, World, leader_id, plugin_of
+from harness import KINDS, TIMEOUT, Actor, World, leader_id, plugin_of
 
 from drumbeat._clock import SystemClock
 from drumbeat._errors import ConfigurationError

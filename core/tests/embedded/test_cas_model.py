@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import hypothesis.strategies as st
 import pytest
-from backends.harness import Actor
-from backends.rig import RiggedWorld, Write, store_of
+from harness import Actor
+from rig import RiggedWorld, Write, store_of
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 

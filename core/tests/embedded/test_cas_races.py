@@ -7,8 +7,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Literal
 
 import pytest
-from backends.harness import TIMEOUT, Actor, leader_id
-from backends.rig import RiggedBackend, RiggedWorld, store_of
+from harness import TIMEOUT, Actor, leader_id
+from rig import RiggedBackend, RiggedWorld, store_of
 
 from drumbeat._errors import Conflict, SessionLost, Unavailable
 from drumbeat.hookspecs import Holdings, LeaderRecord, ReapTicket, Vacant, Waiting, Won

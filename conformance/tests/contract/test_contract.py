@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import pytest
-from backends.harness import TIMEOUT, leader_id
+from harness import TIMEOUT, leader_id
 
 from drumbeat._errors import ConfigurationError, Conflict, NotSupported, SessionLost
 from drumbeat.hookspecs import (
@@ -33,7 +33,7 @@ from drumbeat.hookspecs import (
 )
 
 if TYPE_CHECKING:
-    from backends.harness import Actor, World
+    from harness import Actor, World
 
     from drumbeat.hookspecs import Subject
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 #: Seconds of real time that a hook gets.
 TIMEOUT = 5.0
-EXAMPLE = Path(__file__).parents[3] / "examples" / "cas_backend.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "cas_backend.py"
 
 _incarnations = (f"incarnation-{number}" for number in count(1))
 
@@ -69,6 +69,9 @@ class Kind:
     #: Whether the backend runs on the machine's clock, so that a test must wait.
     real_time: bool = False
     ttl: float = 10.0
+    #: Whether other tests use the same store, so that each world needs namespaces of its own.
+    shared: bool = False
+    on_empty_store: Literal["wait", "trust"] | None = None
 
 
 _PUSHING = frozenset({Capability.PUSH_WATCH, Capability.FIFO_CANDIDATES})
@@ -90,6 +93,8 @@ class World:
         self.clock = SystemClock() if kind.real_time else FakeClock()
         self._url = BackendURL.parse(kind.url(folder))
         self._factory = kind.factory()
+        self._prefix = f"{uuid.uuid4().hex[:8]}-" if kind.shared else ""
+        self._actors: list[Actor] = []
 
     def backend(
         self,
@@ -99,7 +104,12 @@ class World:
         interceptors: Sequence[object] = (),
     ) -> Backend:
         """Return a backend object of its own, as each session has one."""
-        config = BackendConfig(url=self._url, namespace=namespace, clock=self.clock, on_empty_store=on_empty_store)
+        config = BackendConfig(
+            url=self._url,
+            namespace=f"{self._prefix}{namespace}",
+            clock=self.clock,
+            on_empty_store=on_empty_store or self.kind.on_empty_store,
+        )
         return make_backend(self._factory, config, interceptors=interceptors)
 
     def actor(self, member_id: str, *, backend: Backend | None = None, namespace: str = "tests") -> Actor:
@@ -107,6 +117,15 @@ class World:
         actor = Actor(self, member_id, backend=backend or self.backend(namespace=namespace))
         actor.open()
         return actor
+
+    def enter(self, actor: Actor) -> None:
+        """Let go of what this actor opens when the test is over."""
+        self._actors.append(actor)
+
+    def close(self) -> None:
+        """Let go of every session, so that no client library keeps one alive."""
+        for actor in self._actors:
+            actor.backend.drop_session(actor.lease)
 
     def profile(self) -> BackendProfile:
         """Return what the backend says of itself."""
@@ -140,6 +159,7 @@ class Actor:
         self.places: dict[str, int] = {}
         self.candidacies: dict[str, int] = {}
         self.seats: dict[str, Seat] = {}
+        world.enter(self)
 
     def request(self, *, supersedes: str | None = None, replace: bool = False) -> SessionRequest:
         """Return the wish for a new incarnation."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from backends.harness import Actor, Kind, World, plugin_of
+from harness import Actor, Kind, World, plugin_of
 
 from drumbeat._errors import Unavailable
 from drumbeat.cas import MemoryCasBackend

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from backends.harness import KINDS, TIMEOUT, Actor, World, leader_id
-from backends.rig import RiggedWorld, store_of
+from harness import KINDS, TIMEOUT, Actor, World, leader_id
+from rig import RiggedWorld, store_of
 
 from drumbeat._cas.observations import MAX_NAMES
 from drumbeat._cas.records import Birth, GroupIndex, MemberValue, Record, Roster, SeatRecord, Session

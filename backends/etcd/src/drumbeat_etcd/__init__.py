@@ -1,0 +1,3 @@
+"""The etcd backend of Drumbeat."""
+
+from __future__ import annotations

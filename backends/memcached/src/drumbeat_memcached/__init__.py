@@ -1,0 +1,3 @@
+"""The Memcached backend of Drumbeat."""
+
+from __future__ import annotations

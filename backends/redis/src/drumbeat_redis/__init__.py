@@ -1,0 +1,3 @@
+"""The Redis backend of Drumbeat."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""The ZooKeeper backend of Drumbeat."""
+
+from __future__ import annotations

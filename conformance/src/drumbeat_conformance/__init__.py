@@ -1,0 +1,3 @@
+"""The conformance suite of Drumbeat, and what it stands on."""
+
+from __future__ import annotations
