@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Seconds; the unit of every bound in these tests.
+#: Seconds; the unit of every bound in the tests of embedded backends.
 TTL = 0.6
 HOOKS = [name for spec in BACKEND_SPECS for name in vars(spec) if not name.startswith("_")]
 
@@ -66,13 +66,17 @@ for _name in HOOKS:
 class Cluster:
     """One store, and the sessions that a test opened on it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, ttl: float = TTL, prefix: str = "") -> None:
         self.url = url
+        #: Seconds; the unit of every bound in the tests that use this store.
+        self.ttl = ttl
+        self._prefix = prefix
         self.sessions: list[Session] = []
 
-    def connect(self, member_id: str | None = None, **options: object) -> Session:
+    def connect(self, member_id: str | None = None, *, namespace: str = "tests", **options: object) -> Session:
         """Open a session that is closed at the end of the test."""
-        given = {"lease_ttl": TTL, "connect_timeout": 5.0, "on_empty_store": "trust"} | options
+        given = {"lease_ttl": self.ttl, "connect_timeout": 5.0, "on_empty_store": "trust"} | options
+        given["namespace"] = f"{self._prefix}{namespace}"
         session = drumbeat.connect(self.url, member_id=member_id, **given)  # type: ignore[arg-type]
         self.sessions.append(session)
         return session
@@ -109,7 +113,7 @@ class Background:
         """Whether the call has neither returned nor raised."""
         return self._thread.is_alive()
 
-    def result(self, *, within: float = 20 * TTL) -> object:
+    def result(self, *, within: float = 40.0) -> object:
         """Return what the call returned, or raise what it raised; fail if it is not done in time."""
         self._thread.join(within)
         assert not self._thread.is_alive(), f"not done within {within:g} s"

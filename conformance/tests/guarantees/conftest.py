@@ -12,14 +12,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+EMBEDDED = ("memory", "memory-cas", "local")
+#: Backends with a server, and the TTL in seconds that their tests count in: etcd grants whole seconds and looks for
+#: expired leases twice a second.
+SERVERS = {"redis": 1.0, "memcached": 1.0, "zookeeper": 1.0, "etcd": 2.0}
 
-@pytest.fixture(params=["memory", "memory-cas", "local"])
+
+@pytest.fixture(params=[*EMBEDDED, *SERVERS])
 def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
-    """A fresh store of each backend in turn."""
-    url = f"local://{tmp_path}/drumbeat.db" if request.param == "local" else f"{request.param}://{uuid.uuid4()}"
-    made = Cluster(url)
+    """A fresh store of each backend in turn; of a server, a namespace that nobody has used."""
+    made = _make(request, tmp_path)
     yield made
     made.close()
+
+
+def _make(request: pytest.FixtureRequest, folder: Path) -> Cluster:
+    name: str = request.param
+    if name in SERVERS:
+        server = request.getfixturevalue(f"{name}_server")
+        return Cluster(server.url, ttl=SERVERS[name], prefix=f"{uuid.uuid4().hex[:8]}-")
+    return Cluster(f"local://{folder}/drumbeat.db" if name == "local" else f"{name}://{uuid.uuid4()}")
 
 
 @pytest.fixture

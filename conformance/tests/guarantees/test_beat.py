@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from support import TTL, Background, eventually
+from support import Background, eventually
 
 import drumbeat
 from drumbeat import State
@@ -23,16 +23,16 @@ def test_a_beating_session_stays_alive_for_many_ttls(cluster: Cluster) -> None:
     group = session.group("g")
     group.join()
     incarnation = session.incarnation
-    until = time.monotonic() + 5 * TTL
+    until = time.monotonic() + 5 * cluster.ttl
     while time.monotonic() < until:
         assert session.state is State.CONNECTED
-        time.sleep(TTL / 10)
+        time.sleep(cluster.ttl / 10)
     assert session.incarnation == incarnation
     assert group.members().ids == ("a",)
 
 
 def test_a_silent_session_is_gone_in_time_and_not_before(cluster: Cluster, tap: Tap) -> None:
-    """BEAT-2 and BEAT-3: a silent member is seen until its TTL has passed, and no longer than the bound."""
+    """BEAT-2 and BEAT-3: a silent member is seen until its cluster.ttl has passed, and no longer than the bound."""
     watcher = cluster.connect("watcher")
     silent = cluster.connect("silent", interceptors=[tap], heartbeat="manual")
     silent.group("g").join()
@@ -43,10 +43,10 @@ def test_a_silent_session_is_gone_in_time_and_not_before(cluster: Cluster, tap: 
         assert "silent" in view.members()
         gone = eventually(
             lambda: "silent" not in view.members() and time.monotonic(),
-            within=watcher.backend.eviction.seconds(TTL) + TTL,
+            within=watcher.backend.eviction.seconds(cluster.ttl) + cluster.ttl,
         )
-    connected_before = earliest - TTL / 2
-    assert gone - connected_before >= TTL * 0.999
+    connected_before = earliest - cluster.ttl / 2
+    assert gone - connected_before >= cluster.ttl * 0.999
 
 
 def test_a_silent_leader_is_replaced_within_the_bound(cluster: Cluster, tap: Tap) -> None:
@@ -55,13 +55,13 @@ def test_a_silent_leader_is_replaced_within_the_bound(cluster: Cluster, tap: Tap
     successor = cluster.connect("successor")
     first = leader.election("e").campaign()
     waiting = Background(lambda: successor.election("e").campaign())
-    eventually(lambda: successor._keeper.incarnation.holdings().candidacies, within=TTL)  # type: ignore[union-attr]
+    eventually(lambda: successor._keeper.incarnation.holdings().candidacies, within=cluster.ttl)  # type: ignore[union-attr]
     leader.beat()
     beaten = time.monotonic()
     with tap.cut():
-        second = waiting.result(within=successor.failover_bound + 2 * TTL)
+        second = waiting.result(within=successor.failover_bound + 2 * cluster.ttl)
         assert isinstance(second, drumbeat.Term)
-        assert time.monotonic() - beaten <= successor.failover_bound + TTL
+        assert time.monotonic() - beaten <= successor.failover_bound + cluster.ttl
         assert not first.held
     assert second.token > first.token
 
@@ -71,7 +71,7 @@ def test_close_releases_everything_at_once(cluster: Cluster) -> None:
     session, other = cluster.connect("a"), cluster.connect("b", lease_ttl=60.0, request_timeout=2.0)
     session.group("g").join()
     term = session.election("e").campaign()
-    waiting = Background(lambda: other.election("e").campaign(timeout=20 * TTL))
+    waiting = Background(lambda: other.election("e").campaign(timeout=20 * cluster.ttl))
     session.close()
     assert not term.held
     assert session.state is State.CLOSED
@@ -107,8 +107,8 @@ def test_close_is_bounded_when_the_server_is_down(cluster: Cluster, tap: Tap) ->
     term = session.election("e").campaign()
     with tap.cut():
         started = time.monotonic()
-        session.close(timeout=TTL)
-        assert time.monotonic() - started < 3 * TTL
+        session.close(timeout=cluster.ttl)
+        assert time.monotonic() - started < 3 * cluster.ttl
     assert not term.held
 
 
@@ -122,10 +122,10 @@ def test_a_lost_session_reopens_and_rejoins(cluster: Cluster, tap: Tap) -> None:
     term = session.election("e").campaign()
     before = session.incarnation
     with tap.cut():
-        eventually(lambda: session.state is State.LOST, within=3 * TTL)
+        eventually(lambda: session.state is State.LOST, within=3 * cluster.ttl)
         assert not term.held
-    assert session.wait_for(State.CONNECTED, timeout=10 * TTL)
-    eventually(lambda: "a" in session.group("g").members(), within=5 * TTL)
+    assert session.wait_for(State.CONNECTED, timeout=10 * cluster.ttl)
+    eventually(lambda: "a" in session.group("g").members(), within=5 * cluster.ttl)
     assert session.incarnation != before
     assert session.group("g").members()["a"].metadata == {"n": 2}
     assert session.group("h").members().ids == ()
@@ -134,22 +134,22 @@ def test_a_lost_session_reopens_and_rejoins(cluster: Cluster, tap: Tap) -> None:
 
 
 def test_a_short_silence_loses_nothing(cluster: Cluster, tap: Tap) -> None:
-    """An outage shorter than the TTL suspends the session and takes nothing from it."""
-    session = cluster.connect("a", interceptors=[tap], lease_ttl=6 * TTL)
+    """An outage shorter than the cluster.ttl suspends the session and takes nothing from it."""
+    session = cluster.connect("a", interceptors=[tap], lease_ttl=6 * cluster.ttl)
     term = session.election("e").campaign()
     states: list[State] = []
     session.on_state(states.append)
     with tap.cut():
-        eventually(lambda: session.state is State.SUSPENDED, within=6 * TTL)
+        eventually(lambda: session.state is State.SUSPENDED, within=6 * cluster.ttl)
         assert term.held
-    assert session.wait_for(State.CONNECTED, timeout=3 * TTL)
+    assert session.wait_for(State.CONNECTED, timeout=3 * cluster.ttl)
     assert term.held
-    eventually(lambda: states == [State.SUSPENDED, State.CONNECTED], within=TTL)
+    eventually(lambda: states == [State.SUSPENDED, State.CONNECTED], within=cluster.ttl)
 
 
 def test_a_call_while_suspended_is_unavailable(cluster: Cluster, tap: Tap) -> None:
     """An old view is never passed off as a new one: without an answer there is none."""
-    session = cluster.connect("a", interceptors=[tap], lease_ttl=6 * TTL)
+    session = cluster.connect("a", interceptors=[tap], lease_ttl=6 * cluster.ttl)
     session.group("g").join()
     with tap.cut(), pytest.raises(drumbeat.Unavailable, match="nothing was changed"):
         session.group("g").members()
@@ -196,7 +196,7 @@ def test_a_slow_view_delays_no_heartbeat(cluster: Cluster, tap: Tap) -> None:
     """BEAT-11: while a read takes three TTLs, the session stays alive."""
     session = cluster.connect("a", interceptors=[tap])
     before = session.incarnation
-    tap.before["read_group"] = lambda: time.sleep(3 * TTL)
+    tap.before["read_group"] = lambda: time.sleep(3 * cluster.ttl)
     session.group("g").members()
     assert session.incarnation == before
     assert session.state is State.CONNECTED
@@ -215,7 +215,7 @@ def test_a_second_live_session_waits_for_the_bound(cluster: Cluster) -> None:
     started = time.monotonic()
     with pytest.raises(drumbeat.Conflict):
         cluster.connect("a", on_conflict="wait")
-    assert time.monotonic() - started >= TTL / 2
+    assert time.monotonic() - started >= cluster.ttl / 2
     assert first.state is State.CONNECTED
 
 
@@ -224,10 +224,10 @@ def test_a_second_live_session_can_replace_the_first(cluster: Cluster) -> None:
     first = cluster.connect("a")
     term = first.election("e").campaign()
     second = cluster.connect("a", on_conflict="replace")
-    eventually(lambda: first.state is State.LOST, within=3 * TTL)
+    eventually(lambda: first.state is State.LOST, within=3 * cluster.ttl)
     assert not term.held
-    assert isinstance(second.election("e").campaign(timeout=5 * TTL), drumbeat.Term)
-    time.sleep(TTL)
+    assert isinstance(second.election("e").campaign(timeout=5 * cluster.ttl), drumbeat.Term)
+    time.sleep(cluster.ttl)
     assert second.state is State.CONNECTED
 
 

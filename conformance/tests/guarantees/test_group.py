@@ -6,7 +6,7 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from support import TTL, Background, eventually
+from support import Background, eventually
 
 import drumbeat
 
@@ -63,7 +63,7 @@ def test_elections_and_namespaces_do_not_leak_into_groups(cluster: Cluster) -> N
     assert other.groups() == ()
     assert other.group("g").members().ids == ()
     assert other.election("g").leader() is None
-    assert other.election("g").campaign(timeout=5 * TTL).held
+    assert other.election("g").campaign(timeout=5 * cluster.ttl).held
 
 
 def test_metadata_at_the_limit_works_and_above_it_writes_nothing(cluster: Cluster) -> None:
@@ -104,9 +104,9 @@ def test_the_first_change_is_the_whole_view(cluster: Cluster) -> None:
         assert [member.member_id for member in first.joined] == ["one"]
         assert first.view == two.group("g").members()
         one.group("g").update({"n": 2})
-        assert [member.metadata for member in changes.next(10 * TTL).updated] == [{"n": 2}]
+        assert [member.metadata for member in changes.next(10 * cluster.ttl).updated] == [{"n": 2}]
         one.group("g").leave()
-        assert [member.member_id for member in changes.next(10 * TTL).left] == ["one"]
+        assert [member.member_id for member in changes.next(10 * cluster.ttl).left] == ["one"]
 
 
 def test_a_quick_restart_shows_as_left_and_joined(cluster: Cluster) -> None:
@@ -120,7 +120,7 @@ def test_a_quick_restart_shows_as_left_and_joined(cluster: Cluster) -> None:
         joined: list[drumbeat.Member] = []
         left: list[drumbeat.Member] = []
         while not joined:
-            change = changes.next(10 * TTL)
+            change = changes.next(10 * cluster.ttl)
             joined += change.joined
             left += change.left
     assert [m.member_id for m in joined] == ["m"]
@@ -144,19 +144,19 @@ def test_a_watch_converges_after_any_sequence(cluster: Cluster) -> None:
         sessions.pop().close()
         wanted = watcher.group("g").members()
         while latest != wanted:
-            latest = changes.next(10 * TTL).view
+            latest = changes.next(10 * cluster.ttl).view
 
 
 def test_wait_for_returns_the_first_fitting_view(cluster: Cluster) -> None:
     """`wait_for` waits until the group is as wanted, and no longer than its timeout."""
     one, two = cluster.connect("one"), cluster.connect("two")
-    waiting = Background(lambda: one.group("g").wait_for(lambda view: "two" in view, timeout=20 * TTL))
+    waiting = Background(lambda: one.group("g").wait_for(lambda view: "two" in view, timeout=20 * cluster.ttl))
     two.group("g").join()
     view = waiting.result()
     assert isinstance(view, drumbeat.View)
     assert view.ids == ("two",)
     with pytest.raises(drumbeat.Timeout):
-        one.group("g").wait_for(lambda view: len(view) == 5, timeout=TTL / 10)
+        one.group("g").wait_for(lambda view: len(view) == 5, timeout=cluster.ttl / 10)
 
 
 def test_a_watch_ends_with_its_session(cluster: Cluster) -> None:
@@ -165,7 +165,7 @@ def test_a_watch_ends_with_its_session(cluster: Cluster) -> None:
     by_session = Background(lambda: list(session.group("g").watch()))
     changes = session.group("g").watch()
     by_close = Background(lambda: list(changes))
-    eventually(lambda: by_session.running and by_close.running, within=TTL)
+    eventually(lambda: by_session.running and by_close.running, within=cluster.ttl)
     changes.close()
     assert isinstance(by_close.result(), list)
     session.close()
@@ -179,9 +179,9 @@ def test_a_watch_outlives_a_lost_session(cluster: Cluster, tap: Tap) -> None:
     with watcher.group("g").watch() as changes:
         next(changes)
         with tap.cut():
-            eventually(lambda: watcher.state is drumbeat.State.LOST, within=3 * TTL)
+            eventually(lambda: watcher.state is drumbeat.State.LOST, within=3 * cluster.ttl)
             other.group("g").join()
-        assert [member.member_id for member in changes.next(20 * TTL).joined] == ["o"]
+        assert [member.member_id for member in changes.next(20 * cluster.ttl).joined] == ["o"]
 
 
 @pytest.mark.parametrize("count", [30])

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 import hypothesis.strategies as st
 import pytest
 from harness import Actor
-from rig import RiggedWorld, Write, store_of
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from rig import RiggedWorld, Write, store_of
 
 from drumbeat._cas.records import Owner, Roster, SeatRecord
 from drumbeat._errors import Conflict, SessionLost, Unavailable

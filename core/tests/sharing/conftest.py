@@ -1,4 +1,4 @@
-"""Sharing runs on every backend: a cluster is one fresh store that any number of sessions connect to."""
+"""A fresh store in memory: what the tests here look at does not depend on the backend."""
 
 from __future__ import annotations
 
@@ -10,16 +10,6 @@ from support import Cluster, Tap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
-
-
-@pytest.fixture(params=["memory", "memory-cas", "local"])
-def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
-    """A fresh store of each backend in turn."""
-    url = f"local://{tmp_path}/drumbeat.db" if request.param == "local" else f"{request.param}://{uuid.uuid4()}"
-    made = Cluster(url)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
-from support import TTL, Background, Cluster, Tap, eventually
+from support import TTL, Background, Cluster, eventually
 
 import drumbeat
 from drumbeat import Session, SystemClock
@@ -43,33 +43,6 @@ def join(session: Session) -> Shards:
     group = session.group("g")
     group.join()
     return group.shards(COUNT)
-
-
-def test_sessions_share_and_hand_over(cluster: Cluster) -> None:
-    """PART-1 to 3 on every backend: a stable group has its own shards, also after a join and a leave."""
-    a, b, c = (join(cluster.connect(name)) for name in "abc")
-    eventually(has(("a", a), ("b", b), ("c", c)), within=10 * TTL)
-    kept = dict(a.owned)
-    c.close()
-    cluster.sessions[2].close()
-    eventually(has(("a", a), ("b", b)), within=10 * TTL)
-    assert kept.items() <= a.owned.items()
-    b.close()
-    assert b.owned == {}
-
-
-def test_a_dead_sessions_shards_are_reassigned(cluster: Cluster, tap: Tap) -> None:
-    """PART-4: a session that falls silent holds nothing after its deadline, and the others everything in time."""
-    dead = join(cluster.connect("dead", interceptors=[tap]))
-    session = cluster.connect("heir")
-    heir = join(session)
-    eventually(has(("dead", dead), ("heir", heir)), within=10 * TTL)
-    profile = session.backend
-    bound = max(profile.failover.seconds(TTL), profile.eviction.seconds(TTL))
-    with tap.cut():
-        eventually(has(("heir", heir)), within=bound + TTL)
-        assert dead.owned == {}
-    eventually(has(("dead", dead), ("heir", heir)), within=20 * TTL)
 
 
 def test_many_join_at_once(memory: Cluster) -> None:

@@ -19,30 +19,11 @@ if TYPE_CHECKING:
 ITEMS = [f"meter {number}" for number in range(200)]
 
 
-def join(cluster: Cluster, member_id: str, **metadata: object) -> Group:
+def join(memory: Cluster, member_id: str, **metadata: object) -> Group:
     """Return the group, joined by a new session."""
-    group = cluster.connect(member_id).group("agents")
+    group = memory.connect(member_id).group("agents")
     group.join(metadata)
     return group
-
-
-def test_shares_of_one_view_are_disjoint_and_complete(cluster: Cluster) -> None:
-    """PART-1: what the members of a stable group get is everything, and nothing twice."""
-    groups = [join(cluster, name) for name in ("a", "b", "c")]
-    shares = [group.partition(ITEMS) for group in groups]
-    assert sorted(item for share in shares for item in share) == sorted(ITEMS)
-    assert all(shares)
-
-
-def test_a_leave_moves_only_the_leavers_items(cluster: Cluster) -> None:
-    """PART-2: after a leave the others keep what they had and share the rest."""
-    one, two, three = (join(cluster, name) for name in ("a", "b", "c"))
-    before = {"b": set(two.partition(ITEMS)), "c": set(three.partition(ITEMS))}
-    one.leave()
-    after = {"b": set(two.partition(ITEMS)), "c": set(three.partition(ITEMS))}
-    assert before["b"] < after["b"]
-    assert before["c"] < after["c"]
-    assert after["b"] | after["c"] == set(ITEMS)
 
 
 def test_the_dead_members_share_is_reassigned(memory: Cluster, tap: Tap) -> None:
