@@ -73,6 +73,11 @@ class Cluster:
         self._prefix = prefix
         self.sessions: list[Session] = []
 
+    @property
+    def namespace(self) -> str:
+        """Where `connect` connects to, for processes that do it by themselves."""
+        return f"{self._prefix}tests"
+
     def connect(self, member_id: str | None = None, *, namespace: str = "tests", **options: object) -> Session:
         """Open a session that is closed at the end of the test."""
         given = {"lease_ttl": self.ttl, "connect_timeout": 5.0, "on_empty_store": "trust"} | options

@@ -26,6 +26,14 @@ def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]
     made.close()
 
 
+@pytest.fixture(params=["local", *SERVERS])
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
+    """A fresh store of each backend that several processes can use."""
+    made = _make(request, tmp_path)
+    yield made
+    made.close()
+
+
 def _make(request: pytest.FixtureRequest, folder: Path) -> Cluster:
     name: str = request.param
     if name in SERVERS:

@@ -1,4 +1,4 @@
-"""Real processes on one local file, killed, frozen and restarted: their recorded histories show no overlap."""
+"""Real processes, killed, frozen and restarted: their recorded histories show no overlap."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from drumbeat.history import find_overlaps, find_token_faults, note, read_histor
 if TYPE_CHECKING:
     from pathlib import Path
 
-TTL = 0.8
+    from support import Cluster
+
 DISTURBANCES = 50
 CROWD = 4
 
@@ -27,9 +28,17 @@ AGENT = """
 import random, sys, time
 import drumbeat
 from drumbeat.observers import HistoryObserver
-url, member_id, ttl, history = sys.argv[1:]
+url, namespace, ttl, member_id, history = sys.argv[1:]
 draw = random.Random(member_id)
-with drumbeat.connect(url, member_id=member_id, lease_ttl=float(ttl), observers=[HistoryObserver(history)]) as session:
+with drumbeat.connect(
+    url,
+    namespace=namespace,
+    member_id=member_id,
+    lease_ttl=float(ttl),
+    connect_timeout=20.0,
+    on_empty_store="trust",
+    observers=[HistoryObserver(history)],
+) as session:
     while True:
         with session.election("e").campaign() as term:
             until = time.monotonic() + draw.uniform(0.02, 0.2)
@@ -41,11 +50,11 @@ with drumbeat.connect(url, member_id=member_id, lease_ttl=float(ttl), observers=
 class Agent:
     """A process that wins the seat, holds it for a while, resigns, and begins again."""
 
-    def __init__(self, folder: Path, number: int) -> None:
+    def __init__(self, shared: Cluster, folder: Path, number: int) -> None:
         self.member_id = f"m{number}"
         self.history = folder / f"{self.member_id}.jsonl"
-        command = [sys.executable, "-c", AGENT, f"local://{folder}/s.db", self.member_id, str(TTL), str(self.history)]
-        self.process = subprocess.Popen(command)
+        arguments = [shared.url, shared.namespace, str(shared.ttl), self.member_id, str(self.history)]
+        self.process = subprocess.Popen([sys.executable, "-c", AGENT, *arguments])
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process."""
@@ -60,10 +69,10 @@ class Agent:
 
 
 @pytest.mark.timeout(180)
-def test_fifty_real_disturbances_make_no_overlap(tmp_path: Path) -> None:
+def test_fifty_real_disturbances_make_no_overlap(shared: Cluster, tmp_path: Path) -> None:
     """LEAD-1, 3 and 8: kills, and freezes shorter and longer than the TTL, leave one leader at a time."""
     draw = random.Random(11)
-    agents = [Agent(tmp_path, number) for number in range(CROWD)]
+    agents = [Agent(shared, tmp_path, number) for number in range(CROWD)]
     known = list(agents)
     thaws: list[tuple[float, Agent]] = []
     done = {"kill": 0, "freeze": 0}
@@ -77,15 +86,15 @@ def test_fifty_real_disturbances_make_no_overlap(tmp_path: Path) -> None:
                 continue
             if draw.random() < 0.5:
                 agents[place].kill()
-                agents[place] = Agent(tmp_path, len(known))
+                agents[place] = Agent(shared, tmp_path, len(known))
                 known.append(agents[place])
                 done["kill"] += 1
             else:
                 agents[place].send(signal.SIGSTOP)
-                thaws.append((time.monotonic() + draw.uniform(0.2, 2.5) * TTL, agents[place]))
+                thaws.append((time.monotonic() + draw.uniform(0.2, 2.5) * shared.ttl, agents[place]))
                 done["freeze"] += 1
-        eventually(lambda: not thaw_due(thaws), within=10 * TTL)
-        time.sleep(2 * TTL)
+        eventually(lambda: not thaw_due(thaws), within=10 * shared.ttl)
+        time.sleep(2 * shared.ttl)
     finally:
         for agent in agents:
             agent.kill()

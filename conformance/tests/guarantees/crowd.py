@@ -1,0 +1,66 @@
+"""Many processes that join one group at once: `python crowd.py URL NAMESPACE COUNT`.
+
+Prints one JSON array: for each process the ids that it saw and the items of its own share.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import sys
+from typing import TYPE_CHECKING
+
+import drumbeat
+from drumbeat._plugins import load_backend_factory
+
+if TYPE_CHECKING:
+    from multiprocessing.queues import Queue
+    from multiprocessing.synchronize import Barrier
+
+ITEMS = [f"item {number}" for number in range(500)]
+#: Seconds: a lease that outlives the slowest of a hundred processes on two cores, and the time for each step.
+LEASE = 60.0
+STEP = 50.0
+
+
+def join(place: tuple[str, str], number: int, count: int, barrier: Barrier, seen: Queue[object]) -> None:
+    """Connect, join when everybody is connected, and tell what the group looks like when all are in."""
+    url, namespace = place
+    with drumbeat.connect(
+        url,
+        namespace=namespace,
+        member_id=f"m{number:03}",
+        lease_ttl=LEASE,
+        request_timeout=LEASE / 6,
+        connect_timeout=STEP,
+        on_empty_store="trust",
+    ) as session:
+        group = session.group("crowd")
+        barrier.wait(STEP)
+        group.join({"number": number})
+        view = group.wait_for(lambda view: len(view) == count, timeout=STEP)
+        seen.put((view.ids, group.partition(ITEMS)))
+        # Nobody leaves before all have looked.
+        barrier.wait(STEP)
+
+
+def main() -> None:
+    """Run the crowd."""
+    url, namespace, number = sys.argv[1:]
+    count = int(number)
+    # Loaded once, before the processes are forked: what is measured is joining, not importing.
+    load_backend_factory(url.partition(":")[0])
+    context = multiprocessing.get_context("fork")
+    barrier, seen = context.Barrier(count), context.Queue()
+    crowd = [context.Process(target=join, args=((url, namespace), n, count, barrier, seen)) for n in range(count)]
+    for one in crowd:
+        one.start()
+    found = [seen.get(timeout=3 * STEP) for _ in crowd]
+    for one in crowd:
+        one.join(STEP)
+    sys.stdout.write(json.dumps(found))
+    sys.exit(sum(one.exitcode != 0 for one in crowd))
+
+
+if __name__ == "__main__":
+    main()
