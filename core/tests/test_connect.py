@@ -27,7 +27,9 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, object], None]:
     added: list[importlib.metadata.EntryPoint] = []
 
     def entry_points(*, group: str) -> list[importlib.metadata.EntryPoint]:
-        return [*real(group=group), *(point for point in added if point.group == group)]
+        # Only what the core brings: which other packages are installed differs from place to place.
+        own = [point for point in real(group=group) if point.value.startswith("drumbeat.")]
+        return [*own, *(point for point in added if point.group == group)]
 
     def install(scheme: str, factory: object) -> None:
         module = types.ModuleType(f"third_party_{scheme.replace('-', '_')}")
@@ -55,10 +57,26 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, object], None]:
         ("memory://x?observers=loging", "unknown observer 'loging'.*logging"),
     ],
 )
+@pytest.mark.usefixtures("register")
 def test_a_url_that_cannot_work_is_refused_by_what_to_do(url: str, problem: str) -> None:
     """An unknown scheme names the package, an unknown option the nearest known one, a bad value what is allowed."""
     with pytest.raises(ConfigurationError, match=problem):
         drumbeat.connect(url)
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("no_such_module:Backend", "No module named 'no_such_module'"),
+        ("drumbeat.memory:NoSuchClass", "has no attribute 'NoSuchClass'"),
+    ],
+)
+def test_a_package_that_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch, value: str, problem: str) -> None:
+    """A broken installation of a backend is told by its scheme and reason, with what to do."""
+    point = importlib.metadata.EntryPoint("broken", value, "drumbeat.backends")
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: [point])
+    with pytest.raises(ConfigurationError, match=rf"broken:// .*cannot be loaded: .*{problem}.*install"):
+        drumbeat.connect("broken://x")
 
 
 @pytest.mark.parametrize("name", ["", "x" * 101, "a\tb"])

@@ -304,6 +304,21 @@ def test_a_backend_that_raises_anything_is_survived(
     assert "a defect of the backend" in caplog.text
 
 
+def test_what_no_hook_may_raise_is_told_without_its_text(connect: Callable[..., drumbeat.Session]) -> None:
+    """A caller gets a BackendError that names hook and kind; what a client library said may hold a secret."""
+    tap = Tap()
+    session = connect(interceptors=[tap])
+
+    def crash() -> None:
+        raise LookupError("no route to user:secret@host")
+
+    tap.before["read_group"] = crash
+    with pytest.raises(drumbeat.BackendError, match=r"the hook read_group .* raised LookupError") as told:
+        session.group("g").members()
+    assert "secret" not in str(told.value)
+    assert isinstance(told.value.__cause__, LookupError)
+
+
 def test_a_server_that_is_down_at_connect_is_unavailable_in_time(clock: FakeClock) -> None:
     """Connecting to a server that does not answer raises Unavailable after `connect_timeout`."""
     tap = Tap()

@@ -6,16 +6,12 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
+from guarantees.stores import EMBEDDED, SERVERS
 from support import Cluster, Tap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-EMBEDDED = ("memory", "memory-cas", "local")
-#: Backends with a server, and the TTL in seconds that their tests count in: etcd grants whole seconds and looks for
-#: expired leases twice a second.
-SERVERS = {"redis": 1.0, "memcached": 1.0, "zookeeper": 1.0, "etcd": 2.0}
 
 
 @pytest.fixture(params=[*EMBEDDED, *SERVERS])

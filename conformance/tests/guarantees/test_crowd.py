@@ -20,7 +20,7 @@ COUNT = 100
 @pytest.mark.timeout(200)
 def test_a_hundred_processes_join_at_once(shared: Cluster) -> None:
     """GROUP-6: all are in, everybody sees the same members, and the shares are everything and nothing twice."""
-    command = [sys.executable, CROWD, shared.url, shared.namespace, str(COUNT)]
+    command = [sys.executable, str(CROWD), shared.url, shared.namespace, str(COUNT)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     found: list[tuple[list[str], list[str]]] = json.loads(done.stdout)

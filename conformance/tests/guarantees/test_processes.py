@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from subprocess import PIPE
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,8 +27,8 @@ class Member:
     """A process that leads `e` and is in `g`."""
 
     def __init__(self, shared: Cluster, member_id: str) -> None:
-        command = [sys.executable, MEMBER, shared.url, shared.namespace, str(shared.ttl), member_id]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, str(MEMBER), shared.url, shared.namespace, str(shared.ttl), member_id]
+        self.process: subprocess.Popen[str] = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True)
         word, token = self.line()
         assert word == "won"
         self.token = int(token)
@@ -41,7 +42,8 @@ class Member:
     def line(self) -> list[str]:
         """Return the words of the next line that the process writes."""
         assert self.process.stdout is not None
-        return self.process.stdout.readline().split()
+        line: str = self.process.stdout.readline()
+        return line.split()
 
     def end(self) -> None:
         """Kill the process, frozen or not."""

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from drumbeat._clock import Clock, Signal
+from drumbeat._errors import BackendError
 
 if TYPE_CHECKING:
     import logging
@@ -134,14 +135,16 @@ def surviving(
 ) -> Iterator[None]:
     """Log what the block raises and go on: a thread of the core outlives backends, callbacks and observers.
 
-    What is `expected` has been told otherwise and goes to the debug log in one line; the rest goes with its traceback.
+    What is `expected` has been told otherwise and goes to the debug log in one line; the rest goes with its traceback,
+    and so does a plain BackendError, which is a defect of the backend.
     """
     try:
         yield
-    except expected as error:
-        logger().debug("%s: %s", what, error)
-    except caught:
-        logger().exception("%s raised; what comes after it is not affected", what)
+    except caught as error:
+        if isinstance(error, expected) and type(error) is not BackendError:
+            logger().debug("%s: %s", what, error)
+        else:
+            logger().exception("%s raised; what comes after it is not affected", what)
 
 
 def logger() -> logging.Logger:

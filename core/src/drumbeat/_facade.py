@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn, TypeVar, cast, overload
 
-from drumbeat._errors import BackendError, ConfigurationError, NotSupported
+from drumbeat._errors import BackendError, ConfigurationError, DrumbeatError, NotSupported
 from drumbeat.hookspecs import (
     BackendProfile,
     Beat,
@@ -50,75 +50,65 @@ class Backend:
         self.scheme = scheme
 
     def describe(self, *, timeout: float) -> BackendProfile:
-        answer = self._hooks.describe_backend(timeout=timeout)
-        return self._checked("describe_backend", answer, BackendProfile)
+        return self._ask("describe_backend", BackendProfile, timeout=timeout)
 
     def diagnose(self, *, timeout: float) -> tuple[Finding, ...]:
         """Return what the backend says of its server's settings; nothing if it has no such hook."""
         if not self.implements("diagnose_backend"):
             return ()
-        return self._checked("diagnose_backend", self._hooks.diagnose_backend(timeout=timeout), tuple)
+        return self._ask("diagnose_backend", tuple, timeout=timeout)
 
     def open_session(self, request: SessionRequest, *, timeout: float) -> Lease:
-        return self._checked("open_session", self._hooks.open_session(request=request, timeout=timeout), Lease)
+        return self._ask("open_session", Lease, request=request, timeout=timeout)
 
     def heartbeat(self, lease: Lease, holdings: Holdings, *, timeout: float) -> Beat:
-        answer = self._hooks.heartbeat(lease=lease, holdings=holdings, timeout=timeout)
-        return self._checked("heartbeat", answer, Beat)
+        return self._ask("heartbeat", Beat, lease=lease, holdings=holdings, timeout=timeout)
 
     def close_session(self, lease: Lease, *, timeout: float) -> SessionClosed:
-        answer = self._hooks.close_session(lease=lease, timeout=timeout)
-        return self._checked("close_session", answer, SessionClosed)
+        return self._ask("close_session", SessionClosed, lease=lease, timeout=timeout)
 
     def drop_session(self, lease: Lease, *, forked: bool = False) -> SessionClosed:
-        answer = self._hooks.drop_session(lease=lease, forked=forked)
-        return self._checked("drop_session", answer, SessionClosed)
+        return self._ask("drop_session", SessionClosed, lease=lease, forked=forked)
 
     def reap_session(self, ticket: ReapTicket, *, timeout: float) -> Reaped:
         self._require("reap_session")
-        return self._checked("reap_session", self._hooks.reap_session(ticket=ticket, timeout=timeout), Reaped)
+        return self._ask("reap_session", Reaped, ticket=ticket, timeout=timeout)
 
     def join_group(self, lease: Lease, group: str, *, attempt: int, value: bytes, timeout: float) -> Joined:
-        answer = self._hooks.join_group(lease=lease, group=group, attempt=attempt, value=value, timeout=timeout)
-        return self._checked("join_group", answer, Joined)
+        return self._ask("join_group", Joined, lease=lease, group=group, attempt=attempt, value=value, timeout=timeout)
 
     def update_member(self, lease: Lease, group: str, *, value: bytes, timeout: float) -> Updated:
-        answer = self._hooks.update_member(lease=lease, group=group, value=value, timeout=timeout)
-        return self._checked("update_member", answer, Updated)
+        return self._ask("update_member", Updated, lease=lease, group=group, value=value, timeout=timeout)
 
     def leave_group(self, lease: Lease, group: str, *, timeout: float) -> Left:
-        answer = self._hooks.leave_group(lease=lease, group=group, timeout=timeout)
-        return self._checked("leave_group", answer, Left)
+        return self._ask("leave_group", Left, lease=lease, group=group, timeout=timeout)
 
     def read_group(self, lease: Lease, group: str, *, timeout: float) -> GroupRecord:
-        answer = self._hooks.read_group(lease=lease, group=group, timeout=timeout)
-        return self._checked("read_group", answer, GroupRecord)
+        return self._ask("read_group", GroupRecord, lease=lease, group=group, timeout=timeout)
 
     def list_groups(self, lease: Lease, *, timeout: float) -> tuple[str, ...]:
-        return self._checked("list_groups", self._hooks.list_groups(lease=lease, timeout=timeout), tuple)
+        return self._ask("list_groups", tuple, lease=lease, timeout=timeout)
 
     def campaign(self, lease: Lease, election: str, *, attempt: int, value: bytes, timeout: float) -> Won | Waiting:
-        answer = self._hooks.campaign(lease=lease, election=election, attempt=attempt, value=value, timeout=timeout)
-        return self._checked("campaign", answer, Won, Waiting)
+        return self._ask(
+            "campaign", Won, Waiting, lease=lease, election=election, attempt=attempt, value=value, timeout=timeout
+        )
 
     def withdraw(self, lease: Lease, election: str, *, attempt: int, timeout: float) -> Withdrawn:
-        answer = self._hooks.withdraw(lease=lease, election=election, attempt=attempt, timeout=timeout)
-        return self._checked("withdraw", answer, Withdrawn)
+        return self._ask("withdraw", Withdrawn, lease=lease, election=election, attempt=attempt, timeout=timeout)
 
     def resign(self, lease: Lease, seat: Seat, *, timeout: float) -> Resigned:
-        return self._checked("resign", self._hooks.resign(lease=lease, seat=seat, timeout=timeout), Resigned)
+        return self._ask("resign", Resigned, lease=lease, seat=seat, timeout=timeout)
 
     def proclaim(self, lease: Lease, seat: Seat, *, value: bytes, timeout: float) -> Proclaimed:
-        answer = self._hooks.proclaim(lease=lease, seat=seat, value=value, timeout=timeout)
-        return self._checked("proclaim", answer, Proclaimed)
+        return self._ask("proclaim", Proclaimed, lease=lease, seat=seat, value=value, timeout=timeout)
 
     def read_leader(self, lease: Lease, election: str, *, timeout: float) -> LeaderRecord | Vacant:
-        answer = self._hooks.read_leader(lease=lease, election=election, timeout=timeout)
-        return self._checked("read_leader", answer, LeaderRecord, Vacant)
+        return self._ask("read_leader", LeaderRecord, Vacant, lease=lease, election=election, timeout=timeout)
 
     def watch(self, lease: Lease, subject: Subject, notify: Notify, *, timeout: float) -> Cancel:
         self._require("watch")
-        answer = self._hooks.watch(lease=lease, subject=subject, notify=notify, timeout=timeout)
+        answer = self._call("watch", lease=lease, subject=subject, notify=notify, timeout=timeout)
         if not callable(answer):
             self._refuse("watch", answer, "a function")
         return cast("Cancel", answer)
@@ -143,15 +133,29 @@ class Backend:
             raise NotSupported(f"the backend for {self.scheme}:// has no {hook}; see `drumbeat backends`")
 
     @overload
-    def _checked(self, hook: str, answer: object, kind: type[T], /) -> T: ...
+    def _ask(self, hook: str, kind: type[T], /, **arguments: object) -> T: ...
 
     @overload
-    def _checked(self, hook: str, answer: object, kind: type[T], other: type[U], /) -> T | U: ...
+    def _ask(self, hook: str, kind: type[T], other: type[U], /, **arguments: object) -> T | U: ...
 
-    def _checked(self, hook: str, answer: object, /, *kinds: type[T | U]) -> T | U:
+    def _ask(self, hook: str, /, *kinds: type[T | U], **arguments: object) -> T | U:
+        answer = self._call(hook, **arguments)
         if not isinstance(answer, kinds):
             self._refuse(hook, answer, " or ".join(kind.__name__ for kind in kinds))
         return answer
+
+    def _call(self, hook: str, /, **arguments: object) -> object:
+        caller: pluggy.HookCaller = getattr(self._hooks, hook)
+        try:
+            return caller(**arguments)
+        except DrumbeatError:
+            raise
+        except Exception as error:
+            # Its message may hold a secret of the client library's: the original is chained, not quoted.
+            raise BackendError(
+                f"the hook {hook} of the backend for {self.scheme}:// raised {type(error).__name__}, which is no "
+                "error of Drumbeat; what it did is unknown. This is a defect of the backend"
+            ) from error
 
     def _refuse(self, hook: str, answer: object, wanted: str) -> NoReturn:
         raise BackendError(

@@ -62,7 +62,13 @@ def load_backend_factory(scheme: str) -> BackendFactory:
     points = installed(BACKENDS)
     if scheme not in points:
         raise ConfigurationError(_unknown_scheme(scheme, sorted(points)))
-    factory: BackendFactory = points[scheme].load()
+    try:
+        factory: BackendFactory = points[scheme].load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(
+            f"the backend for {scheme}:// ({points[scheme].value}) cannot be loaded: {error}; install its package "
+            "anew, with what it depends on"
+        ) from error
     version = getattr(factory, "spec_version", None)
     if version != SPEC_VERSION:
         raise ConfigurationError(

@@ -155,7 +155,7 @@ class CompareAndSetBackend(ABC):
     # The hooks ----------------------------------------------------------------------------------------------
 
     @hookimpl
-    def describe_backend(self) -> BackendProfile:
+    def describe_backend(self, timeout: float) -> BackendProfile:  # noqa: ARG002 - for those who ask a server
         """Return what the store and this class claim together, without asking a server."""
         return BackendProfile(
             server=self.server,

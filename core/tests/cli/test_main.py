@@ -101,7 +101,7 @@ def test_an_unknown_command_names_the_nearest(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "text"),
     [
-        (["members", "g", "--url", "redis://host"], 2, "python3 -m pip install drumbeat-redis"),
+        (["members", "g", "--url", "nonesuch://host"], 2, "no backend for nonesuch:// is installed"),
         (["members", "g", "--url", "lokal://"], 2, "did you mean 'local'?"),
         (["members", "g", "--url", "nonsense"], 2, "not a backend URL"),
         (["members", "g", "--url", ""], 2, "--url is empty"),

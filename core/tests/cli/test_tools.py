@@ -80,7 +80,7 @@ def test_a_backend_that_cannot_be_loaded_is_told(desk: Desk, tmp_path: Path) -> 
     (found,) = asked.answers()
     assert isinstance(found["backends"], list)
     by_scheme = {backend["scheme"]: backend for backend in found["backends"]}
-    assert by_scheme["broken"]["problem"] == "No module named 'no_such_module'"
+    assert "cannot be loaded: No module named 'no_such_module'; install" in str(by_scheme["broken"]["problem"])
     assert by_scheme["local"]["problem"] is None
 
 

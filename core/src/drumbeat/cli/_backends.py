@@ -80,7 +80,7 @@ def _examine(point: EntryPoint) -> Installed:
             options=dict(factory.options),
             capabilities=_claims(point.name) if package == _EMBEDDING else None,
         )
-    except (DrumbeatError, ImportError, AttributeError) as error:
+    except DrumbeatError as error:
         return Installed(scheme=point.name, package=package, version=version, options={}, problem=str(error))
 
 
