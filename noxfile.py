@@ -10,12 +10,15 @@ from zipfile import ZipFile
 import nox
 from nox.virtualenv import UV
 from packaging.metadata import Metadata
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent
 SETTINGS = nox.project.load_toml(ROOT / "pyproject.toml")["tool"]["uv"]
 MEMBERS: list[str] = SETTINGS["workspace"]["members"]
-#: Tests wait more than they compute; a file stays together, for what its tests share is made once.
-TWO_AT_A_TIME = ["--numprocesses=2", "--dist=loadfile"]
+#: Tests wait more than they compute; those of one file and backend stay together, for what they share is made once.
+SIDE_BY_SIDE = ["--numprocesses=3", "--dist=loadgroup"]
+#: The contract and the guarantees belong to no package alone: they run on all backends in the session `tests`.
+OWN_TESTS = {"conformance": ["conformance/tests/servers"]}
 PYTHONS = nox.project.python_versions(nox.project.load_toml(ROOT / "core/pyproject.toml"))
 
 
@@ -54,21 +57,21 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The tests of the whole workspace, on the source; arguments after `--` go to pytest."""
     sync(session)
-    session.run("pytest", *TWO_AT_A_TIME, "--durations=10", *session.posargs)
+    session.run("pytest", *SIDE_BY_SIDE, "--durations=10", *session.posargs)
 
 
 @nox.session
 @nox.parametrize("member", MEMBERS, ids=MEMBERS)
 def wheels(session: nox.Session, member: str) -> None:
-    """Each package built, its wheel installed alone, and its own tests run on that."""
+    """Each package built, its wheel installed alone on the oldest dependencies that it allows, and tested so."""
     wheel, siblings = build(session, member)
     refuse_bad_metadata(session, wheel)
     # The siblings stand by as constraints: one is installed only where the package asks for it.
-    alone = ["--no-sources", f"--constraints={siblings}", str(wheel)]
-    session.install(*alone)
+    alone = ["--no-config", "--no-sources", f"--constraints={siblings}", f"--constraints={other_pins(session, wheel)}"]
+    session.install(*alone, "--resolution=lowest-direct", str(wheel))
     refuse_impure_install(session, module=module_of(wheel))
-    session.install(*alone, f"--group={member}/pyproject.toml:dev")
-    session.run("pytest", *TWO_AT_A_TIME, f"{member}/tests", *session.posargs)
+    session.install(*alone, str(wheel), f"--group={member}/pyproject.toml:dev")
+    session.run("pytest", *SIDE_BY_SIDE, *OWN_TESTS.get(member, [f"{member}/tests"]), *session.posargs)
 
 
 if (ROOT / "docs/conf.py").exists():
@@ -100,17 +103,30 @@ def build(session: nox.Session, member: str) -> tuple[Path, Path]:
     return wheels_[name.replace("-", "_")], siblings
 
 
+def other_pins(session: nox.Session, wheel: Path) -> Path:
+    """Return a file with the pins of all but the wheel's own dependencies, whose oldest versions are wanted."""
+    own = {canonicalize_name(needed.name) for needed in metadata_of(wheel).requires_dist or [] if not needed.marker}
+    pins = [pin for pin in SETTINGS["constraint-dependencies"] if pin.partition("==")[0] not in own]
+    path = Path(session.create_tmp()).resolve() / "pins.txt"
+    path.write_text("\n".join(pins))
+    return path
+
+
 def module_of(wheel: Path) -> str:
     """Return the name that a wheel of this workspace is imported by."""
     return wheel.name.partition("-")[0]
 
 
-def refuse_bad_metadata(session: nox.Session, wheel: Path) -> None:
-    """Fail when an index would not take the wheel's metadata, or could show no description."""
+def metadata_of(wheel: Path) -> Metadata:
+    """Return what a wheel says of itself; raise if an index would refuse it."""
     with ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-        metadata = Metadata.from_email(archive.read(name), validate=True)
-    if not metadata.description:
+        return Metadata.from_email(archive.read(name), validate=True)
+
+
+def refuse_bad_metadata(session: nox.Session, wheel: Path) -> None:
+    """Fail when an index would not take the wheel's metadata, or could show no description."""
+    if not metadata_of(wheel).description:
         session.error(f"{wheel.name} has no description: name its README.md in [project]")
 
 
