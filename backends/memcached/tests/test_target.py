@@ -29,10 +29,11 @@ SECRET = "swordfish"  # noqa: S105 - of these tests alone
         (f"memcached://:{SECRET}@a", "both or for neither"),
         (f"memcached://ann:{SECRET}%20more@a", "has a space in it"),
         ("memcached://ann:@a", "is empty"),
+        ("memcached://a?tls=false&tls_verify=true", "asks for no TLS"),
         ("memcached://a?tls_verify=maybe", "tls_verify must be true or false, not 'maybe'"),
-        ("memcached://a?tls_key=/dev/null", "tls_key is given without tls_certificate"),
-        ("memcached://a?tls_ca_file=/does/not/exist", "tls_ca_file=/does/not/exist is no readable file"),
-        ("memcached://a?tls_certificate=/does/not/exist", "tls_certificate=/does/not/exist and tls_key="),
+        ("memcached://a?tls_key=/dev/null", "tls_key without tls_certificate"),
+        ("memcached://a?tls_ca_file=/does/not/exist", "tls_ca_file must name a file, not '/does/not/exist'"),
+        ("memcached://a?tls_certificate=/does/not/exist", "tls_certificate must name a file"),
     ],
 )
 def test_what_can_never_work_is_refused(store: Callable[[str], MemcachedBackend], url: str, reason: str) -> None:
