@@ -1,0 +1,2 @@
+FROM drumbeat-test/base
+RUN DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends redis-server
