@@ -8,7 +8,6 @@ import signal
 import socket
 import time
 import traceback
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,14 +16,11 @@ from drumbeat import AuthenticationError, BackendError, ConfigurationError, Unav
 from drumbeat.hookspecs import Lease
 from drumbeat_conformance.proxy import Proxy
 from drumbeat_conformance.servers import make_certificates
-from drumbeat_conformance.servers._launch import launch_one
-from drumbeat_conformance.servers._memcached import _plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
 
     from drumbeat_conformance.servers import Certificates, Server
-    from drumbeat_conformance.servers._server import Place, Plan
     from drumbeat_memcached import MemcachedBackend
 
     Store = Callable[[str], MemcachedBackend]
@@ -46,24 +42,9 @@ def tls_server(start_memcached: Callable[..., Server], certificates: Certificate
 
 
 @pytest.fixture
-def guarded_server() -> Iterator[Server]:
+def guarded_server(start_memcached: Callable[..., Server]) -> Server:
     """A server that asks for a user and a password."""
-
-    def plan(places: Sequence[Place]) -> list[Plan]:
-        (place,) = places
-        users = place.folder / "users"
-        users.write_text(f"ann:{SECRET}\n")
-        return [replace(_plan(place, ["-Y", str(users)], None), probe=lambda: _asks_for_password(place.port))]
-
-    with launch_one("memcached", plan) as server:
-        yield server
-
-
-def _asks_for_password(port: int) -> str:
-    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as link:
-        link.sendall(b"version\r\n")
-        assert link.recv(100) == b"CLIENT_ERROR unauthenticated\r\n"
-    return ""
+    return start_memcached(password=SECRET)
 
 
 def round_trip(backend: MemcachedBackend, key: str = "k") -> bool:
@@ -161,14 +142,14 @@ def test_tls_where_the_server_does_not_speak_it(memcached_server: Server, store:
 
 def test_a_password(guarded_server: Server, store: Store) -> None:
     """A server that asks for user and password is given those of the URL, on every connection."""
-    backend = store(f"memcached://ann:{SECRET}@{guarded_server.address}")
+    backend = store(f"memcached://drumbeat:{SECRET}@{guarded_server.address}")
     assert round_trip(backend)
     with backend._calls.lend(TIMEOUT):
         assert backend.read_many(["k"], TIMEOUT).keys() == {"k"}
     assert any("crosses the network" in finding.message for finding in backend.diagnose_backend(TIMEOUT))
 
 
-@pytest.mark.parametrize("user", ["", f"ann:wrong-{SECRET}@", f"bob:{SECRET}@"])
+@pytest.mark.parametrize("user", ["", f"drumbeat:wrong-{SECRET}@", f"bob:{SECRET}@"])
 def test_a_wrong_password(guarded_server: Server, store: Store, caplog: pytest.LogCaptureFixture, user: str) -> None:
     """SAFE-1: a refusal says so, and shows the password neither in message, repr and traceback nor in the log."""
     caplog.set_level(logging.DEBUG)
@@ -185,5 +166,5 @@ def test_a_password_that_nobody_asked_for(
     """SAFE-1: to a server that would store it as a value, the password is not sent."""
     server = start_memcached()
     with pytest.raises(ConfigurationError, match="asks for no password"):
-        store(f"memcached://ann:{SECRET}@{server.address}").read_many(["k"], TIMEOUT)
+        store(f"memcached://drumbeat:{SECRET}@{server.address}").read_many(["k"], TIMEOUT)
     assert b"STAT curr_items 0" in ask(server.port, b"stats\r\n")

@@ -83,9 +83,16 @@ def redis_version(port: int, *, tls: Certificates | None = None, password: str |
     return found[1]
 
 
-def memcached_version(port: int, *, tls: Certificates | None = None) -> str:
+def memcached_version(
+    port: int, *, tls: Certificates | None = None, user: str = "", password: str | None = None
+) -> str:
     """Return the version of a memcached."""
     with _stream(port, tls) as stream:
+        if password is not None:
+            token = f"{user} {password}".encode()
+            stream.write(b"set auth 0 0 %d\r\n%b\r\n" % (len(token), token))
+            stream.flush()
+            stream.readline()
         stream.write(b"version\r\n")
         stream.flush()
         answer = stream.readline().decode()
