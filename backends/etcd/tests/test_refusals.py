@@ -1,0 +1,295 @@
+"""What cannot work is refused: with a clear error, in bounded time, without a secret, and nothing is overwritten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import grpc  # type: ignore[import-untyped]
+import pytest
+from harness import TIMEOUT, World
+from support import Cluster
+
+import drumbeat
+from drumbeat import AuthenticationError, BadData, ConfigurationError, DrumbeatError, Unavailable
+from drumbeat.hookspecs import Holdings
+from drumbeat_conformance.servers import Certificates, Server
+from drumbeat_conformance.strangers import babbler, mute
+from drumbeat_etcd._client import load_messages
+
+if TYPE_CHECKING:
+    from backends.etcd.tests.conftest import Operator
+
+Refused = Callable[..., DrumbeatError]
+StartEtcd = Callable[..., Server]
+WithUsers = Callable[[str], "Operator"]
+SECRET = "hunter2-secret"  # noqa: S105 - that of conftest.py
+
+# URLs -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("etcd://", "names no server"),
+        ("etcd://h/path", "has a path"),
+        ("etcd://user@h", "both a user and a password"),
+        (f"etcd://:{SECRET}@h", "both a user and a password"),
+        ("etcd://h?tls_ca_file=/x", "asks for no TLS"),
+        ("etcds://h?tls_verify=maybe", "tls_verify must be true or false"),
+        ("etcds://h?tls_ca_file=/nowhere.pem", "tls_ca_file must name a file"),
+        (f"etcds://h?tls_ca_file={__file__}", "tls_ca_file=.* is no readable file of certificates"),
+        ("etcds://h?tls_key=/x", "tls_key without tls_certificate"),
+        ("etcd://h?no_such_option=1", "no option 'no_such_option'"),
+    ],
+)
+def test_a_url_that_can_never_work_is_refused(refused: Refused, url: str, told: str) -> None:
+    """A bad URL or option value is a ConfigurationError that names what is wrong, before anything is sent."""
+    with pytest.raises(ConfigurationError, match=told):
+        raise refused(url, kind=ConfigurationError)
+
+
+def test_a_certificate_without_its_key_is_refused(refused: Refused, certificates: Certificates) -> None:
+    """A client's certificate without its key is a ConfigurationError that names both options."""
+    url = f"etcds://h?tls_certificate={certificates.client_certificate}"
+    error = refused(url, kind=ConfigurationError)
+    assert "tls_certificate" in str(error)
+    assert "tls_key" in str(error)
+
+
+def test_a_lease_longer_than_a_day_is_refused(etcd_server: Server) -> None:
+    """A TTL that is not granted is a ConfigurationError with the numbers."""
+    with pytest.raises(ConfigurationError, match="86400"):
+        drumbeat.connect(etcd_server.url, lease_ttl=90_000.0)
+
+
+# Users ------------------------------------------------------------------------------------------------------
+
+
+def test_a_user_with_a_password_gets_in(with_users: WithUsers, cluster_on: Callable[..., Cluster]) -> None:
+    """User and password of the URL give a session that leads, watches and beats, and renews a token that was lost."""
+    operator = with_users("none/")
+    cluster = cluster_on(f"etcd://app:{SECRET}@{operator.address}")
+    operator.permit("app", f"{cluster.namespace}/")
+    session = cluster.connect("a")
+    # A new password, be it the same, makes the user's tokens invalid.
+    operator.ask("auth/user/changepw", name="app", password=SECRET)
+    session.beat()
+    with session.election("e").campaign(timeout=TIMEOUT) as term:
+        assert term.held
+    changes = session.group("g").watch()
+    next(changes)
+    session.group("g").join()
+    assert next(changes).joined
+
+
+@pytest.mark.parametrize(("who", "told"), [("app:wrong", "user or the password"), ("x:wrong", "user or the password")])
+def test_a_wrong_password_is_refused(with_users: WithUsers, refused: Refused, who: str, told: str) -> None:
+    """A wrong user or password is an AuthenticationError at once."""
+    operator = with_users("tests/")
+    assert told in str(refused(f"etcd://{who}@{operator.address}", kind=AuthenticationError))
+
+
+def test_a_missing_password_is_refused(with_users: WithUsers, refused: Refused) -> None:
+    """Without a user, where one is asked for, the error says how to write it."""
+    operator = with_users("tests/")
+    assert "USER:PASSWORD@" in str(refused(f"etcd://{operator.address}", kind=AuthenticationError))
+
+
+def test_a_user_that_may_not_write_is_refused(with_users: WithUsers, refused: Refused) -> None:
+    """A user without the right to our keys is told which prefix the role needs."""
+    operator = with_users("elsewhere/")
+    error = refused(f"etcd://app:{SECRET}@{operator.address}", kind=AuthenticationError)
+    assert "--prefix tests/" in str(error)
+    assert operator.read("tests/") == {}
+
+
+def test_a_password_for_a_server_without_users_is_refused(etcd_server: Server, refused: Refused) -> None:
+    """Credentials that the server cannot check are a ConfigurationError, since they protect nothing."""
+    error = refused(f"etcd://app:{SECRET}@{etcd_server.address}", kind=ConfigurationError)
+    assert "has no users" in str(error)
+
+
+def test_a_session_shows_no_secret(with_users: WithUsers, cluster_on: Callable[..., Cluster]) -> None:
+    """SAFE-1: neither the session nor its URL shows the password."""
+    operator = with_users("none/")
+    cluster = cluster_on(f"etcd://app:{SECRET}@{operator.address}")
+    operator.permit("app", f"{cluster.namespace}/")
+    session = cluster.connect("a")
+    assert SECRET not in repr(session) + str(vars(session))
+
+
+# TLS --------------------------------------------------------------------------------------------------------
+
+
+def test_tls_with_a_client_certificate(
+    start_etcd: StartEtcd, certificates: Certificates, cluster_on: Callable[..., Cluster]
+) -> None:
+    """With authority, certificate and key a session leads over TLS."""
+    session = cluster_on(start_etcd(tls=certificates).url).connect("a")
+    with session.election("e").campaign(timeout=TIMEOUT) as term:
+        assert term.held
+
+
+def test_tls_without_verification(
+    start_etcd: StartEtcd, certificates: Certificates, cluster_on: Callable[..., Cluster]
+) -> None:
+    """With tls_verify=false a session leads though the authority is a stranger to the server's certificate."""
+    strangers = replace(certificates, authority=certificates.stranger_authority).as_options(client=True)
+    server = start_etcd(tls=certificates)
+    session = cluster_on(f"etcds://{server.address}{strangers}&tls_verify=false").connect("a")
+    with session.election("e").campaign(timeout=TIMEOUT) as term:
+        assert term.held
+
+
+def test_tls_without_verification_needs_tls_all_the_same(etcd_server: Server, refused: Refused) -> None:
+    """With tls_verify=false a server without TLS is Unavailable in bounded time."""
+    assert "no certificate" in str(refused(f"etcds://{etcd_server.address}?tls_verify=false", kind=Unavailable))
+
+
+def test_tls_without_the_client_certificate_is_refused(
+    start_etcd: StartEtcd, certificates: Certificates, refused: Refused
+) -> None:
+    """A server that asks for a certificate refuses who shows none, and the error points at TLS."""
+    server = start_etcd(tls=certificates)
+    error = refused(f"etcds://{server.address}{certificates.as_options()}", kind=Unavailable)
+    assert "tls_certificate" in str(error)
+
+
+def test_tls_with_the_wrong_authority_is_refused(
+    start_etcd: StartEtcd, certificates: Certificates, refused: Refused
+) -> None:
+    """A server whose certificate the authority did not sign is a ConfigurationError that names tls_ca_file."""
+    server = start_etcd(tls=certificates)
+    url = f"etcds://{server.address}?tls_ca_file={certificates.stranger_authority}"
+    assert "tls_ca_file" in str(refused(url, kind=ConfigurationError))
+
+
+def test_tls_to_a_server_without_is_refused(etcd_server: Server, certificates: Certificates, refused: Refused) -> None:
+    """etcds:// to a server without TLS fails in bounded time, and the error asks whether the scheme is right."""
+    url = f"etcds://{etcd_server.address}{certificates.as_options()}"
+    assert "etcd:// without" in str(refused(url, kind=Unavailable))
+
+
+def test_no_tls_to_a_server_with_it_is_refused(
+    start_etcd: StartEtcd, certificates: Certificates, refused: Refused
+) -> None:
+    """etcd:// to a server with TLS fails in bounded time, and the error asks whether the scheme is right."""
+    server = start_etcd(tls=certificates)
+    assert "etcds:// for TLS" in str(refused(f"etcd://{server.address}", kind=Unavailable))
+
+
+# Servers ----------------------------------------------------------------------------------------------------
+
+
+def test_a_port_where_nobody_listens(etcd_server: Server, refused: Refused) -> None:
+    """A wrong port is Unavailable with the address."""
+    with mute() as stranger:
+        port = stranger.port
+    assert f"127.0.0.1:{port}" in str(refused(f"etcd://127.0.0.1:{port}", kind=Unavailable))
+
+
+def test_a_port_where_something_else_answers(refused: Refused) -> None:
+    """A program of another kind is Unavailable with the address."""
+    with babbler() as stranger:
+        assert stranger.address in str(refused(f"etcd://{stranger.address}", kind=Unavailable))
+
+
+def test_a_server_that_never_answers(refused: Refused) -> None:
+    """A server that accepts and says nothing is Unavailable with the address."""
+    with mute() as stranger:
+        assert stranger.address in str(refused(f"etcd://{stranger.address}", kind=Unavailable))
+
+
+@contextmanager
+def old_etcd() -> Iterator[str]:
+    """Answer as an etcd 3.3 does to whom asks for its version; give the address."""
+    messages = load_messages()
+
+    class Maintenance(messages.MaintenanceServicer):  # type: ignore[misc, name-defined]
+        def Status(self, request: object, context: object) -> object:  # noqa: N802 - the name of the method
+            return messages.StatusResponse(version="3.3.27")
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    messages.add_MaintenanceServicer_to_server(Maintenance(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None).wait(TIMEOUT)
+
+
+def test_a_server_of_a_too_old_version(refused: Refused) -> None:
+    """An etcd before 3.4 is a ConfigurationError with its version and the lowest that will do."""
+    with old_etcd() as address:
+        error = refused(f"etcd://{address}", kind=ConfigurationError)
+    assert "3.3.27" in str(error)
+    assert "3.4" in str(error)
+
+
+def test_one_dead_endpoint_among_several(etcd_server: Server, cluster_on: Callable[..., Cluster]) -> None:
+    """Endpoints that refuse, or that never answer, are passed over for one that serves."""
+    with mute() as gone:
+        refusing = gone.address
+    with mute() as silent:
+        url = f"etcd://{refusing},{silent.address},{etcd_server.address}"
+        session = cluster_on(url).connect("a")
+        with session.election("e").campaign(timeout=TIMEOUT) as term:
+            assert term.held
+
+
+# Rubbish ----------------------------------------------------------------------------------------------------
+
+RUBBISH = ("", "rubbish", "[]", '{"format":1}', '[1,"a","b"]\n', '[2,"a","b","c",1,2.0]\n')
+
+
+@pytest.mark.parametrize("rubbish", RUBBISH)
+def test_rubbish_of_another_program_is_named_and_stays(
+    operator_of: Callable[[Server], Operator],
+    etcd_server: Server,
+    world_on: Callable[..., World],
+    rubbish: str,
+) -> None:
+    """SAFE-2: what is no record of this format is BadData with the key, from each hook that reads it, and stays."""
+    world, operator = world_on(etcd_server.url), operator_of(etcd_server)
+    root = f"{world._prefix}tests/"
+    actor = world.actor("a")
+    actor.join("good")
+    seat = actor.win("good")
+    calls: dict[str, Callable[[], object]] = {
+        "session/b": lambda: world.actor("b"),
+        "member/bad/x/1": lambda: actor.members("bad"),
+        "leader/bad": lambda: actor.leader("bad"),
+        "candidate/worse/x/1": lambda: actor.campaign("worse"),
+        "birth": lambda: world.actor("c"),
+    }
+    for key, call in calls.items():
+        operator.put(f"{root}{key}", rubbish)
+        with pytest.raises(BadData) as failure:
+            call()
+        assert failure.value.key == f"{root}{key}"
+    with pytest.raises(BadData):
+        actor.campaign("bad")
+    stored = operator.read(root)
+    assert {stored[f"{root}{key}"] for key in calls} == {rubbish}
+    # It is in nobody else's way: what was begun beside it goes, what is held stays.
+    actor.candidacies.clear()
+    assert actor.beat().lost == ()
+    assert actor.withdraw("bad", actor.newest_attempt) is False
+    assert [key for key in operator.read(f"{root}candidate/") if actor.lease.incarnation in key] == [
+        f"{root}candidate/good/{actor.lease.incarnation}/{seat.attempt}"
+    ]
+
+
+def test_a_newer_format_is_said_to_be_one(
+    operator_of: Callable[[Server], Operator], etcd_server: Server, world_on: Callable[..., World]
+) -> None:
+    """A record of a format to come is not taken for rubbish: the error names both formats."""
+    world = world_on(etcd_server.url)
+    actor = world.actor("a")
+    operator_of(etcd_server).put(f"{world._prefix}tests/leader/e", '[2,"a","b","e",1,2.0]\n')
+    with pytest.raises(BadData, match=r"format 2.* reads 1"):
+        actor.leader("e")
+    assert actor.backend.heartbeat(actor.lease, Holdings(), timeout=TIMEOUT).lost == ()
