@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import pkgutil
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import drumbeat
@@ -16,6 +18,8 @@ from drumbeat._plugins import load_backend_factory
 if TYPE_CHECKING:
     from multiprocessing.queues import Queue
     from multiprocessing.synchronize import Barrier
+
+    from drumbeat.hookspecs import BackendFactory
 
 ITEMS = [f"item {number}" for number in range(500)]
 #: Seconds: a lease that outlives the slowest of a hundred processes on two cores, and the time for each step.
@@ -44,12 +48,19 @@ def join(place: tuple[str, str], number: int, count: int, barrier: Barrier, seen
         barrier.wait(STEP)
 
 
+def load_all_of(factory: BackendFactory) -> None:
+    """Load a backend's package with its client library before the fork: what is tested is joining, not importing."""
+    package = sys.modules[getattr(factory, "__module__", "drumbeat").partition(".")[0]]
+    if package is not drumbeat:
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            import_module(module.name)
+
+
 def main() -> None:
     """Run the crowd."""
     url, namespace, number = sys.argv[1:]
     count = int(number)
-    # Loaded once, before the processes are forked: what is measured is joining, not importing.
-    load_backend_factory(url.partition(":")[0])
+    load_all_of(load_backend_factory(url.partition(":")[0]))
     context = multiprocessing.get_context("fork")
     barrier, seen = context.Barrier(count), context.Queue()
     crowd = [context.Process(target=join, args=((url, namespace), n, count, barrier, seen)) for n in range(count)]

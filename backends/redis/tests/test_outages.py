@@ -1,0 +1,150 @@
+"""Whole sessions through restarts: within the TTL and beyond it, with the data and without."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+from support import eventually
+
+import drumbeat
+from drumbeat import State
+
+if TYPE_CHECKING:
+    from support import Cluster
+
+    from drumbeat import Session
+    from drumbeat_conformance.servers import Server
+
+TTL = 2.0
+
+
+def follow(session: Session) -> list[State]:
+    """Return a list that the session's states are added to."""
+    states: list[State] = []
+    session.on_state(states.append)
+    return states
+
+
+def test_a_restart_within_the_ttl_costs_nothing(
+    start_redis: Callable[..., Server], cluster_on: Callable[..., Cluster]
+) -> None:
+    """FAULT-1: a server with AOF that is killed and is back in time keeps sessions, groups and terms."""
+    server = start_redis()
+    session = cluster_on(server.url, ttl=5 * TTL).connect("a")
+    states = follow(session)
+    session.group("g").join({"n": 1})
+    term = session.election("e").campaign(timeout=5.0)
+    server.kill()
+    server.start()
+    session.beat()
+    assert term.held
+    assert State.LOST not in states
+    leader = session.election("e").leader()
+    assert leader is not None
+    assert leader.token == term.token
+    assert session.group("g").members().ids == ("a",)
+    term.resign()
+
+
+def test_a_longer_restart_with_the_data_is_lost_and_recovered(
+    start_redis: Callable[..., Server], cluster_on: Callable[..., Cluster]
+) -> None:
+    """FAULT-1: after more than a TTL the term is over, the session comes back by itself, and tokens rise."""
+    _recovers(start_redis(), cluster_on, wipe=False)
+
+
+def test_a_restart_without_the_data_is_lost_and_recovered(
+    start_redis: Callable[..., Server], cluster_on: Callable[..., Cluster]
+) -> None:
+    """FAULT-2 and LEAD-14: a wiped server makes sessions LOST, rejoined, and tokens rise all the same."""
+    _recovers(start_redis(), cluster_on, wipe=True)
+
+
+def _recovers(server: Server, cluster_on: Callable[..., Cluster], *, wipe: bool) -> None:
+    session = cluster_on(server.url, ttl=TTL / 2).connect("a")
+    states = follow(session)
+    session.group("g").join({"n": 1})
+    term = session.election("e").campaign(timeout=5.0)
+    server.kill()
+    if wipe:
+        server.wipe()
+    else:
+        eventually(lambda: not term.held, within=2 * TTL)
+    server.start()
+    eventually(lambda: not term.held, within=2 * TTL)
+    again = session.election("e").campaign(timeout=10.0)
+    assert again.token > term.token
+    assert State.LOST in states
+    eventually(lambda: session.group("g").members().ids == ("a",), within=5.0)
+    assert session.group("g").members()["a"].metadata == {"n": 1}
+    again.resign()
+
+
+def test_a_wiped_server_has_no_two_leaders(
+    start_redis: Callable[..., Server], cluster_on: Callable[..., Cluster]
+) -> None:
+    """FAULT-2: with on_empty_store="wait" nobody leads a wiped server before every earlier leader has noticed."""
+    server = start_redis(persistent=False)
+    cluster = cluster_on(f"{server.url}?longest_ttl=2", ttl=TTL)
+    old = cluster.connect("a", on_empty_store="trust", heartbeat="manual")
+    term = old.election("e").campaign(timeout=5.0)
+    server.kill()
+    server.start()
+    new = cluster.connect("b", on_empty_store=None)
+    again = new.election("e").campaign(timeout=10.0)
+    assert not term.held
+    assert again.token > term.token
+    again.resign()
+
+
+def test_dead_connections_cost_no_call(start_redis: Callable[..., Server], cluster_on: Callable[..., Cluster]) -> None:
+    """After a restart the first call of every kind succeeds, whatever connections it had before."""
+    server = start_redis()
+    session = cluster_on(server.url, ttl=5 * TTL).connect("a", heartbeat="manual")
+    group = session.group("g")
+    group.join({"n": 1})
+    group.members()
+    server.stop()
+    server.start()
+    session.beat()
+    assert group.members().ids == ("a",)
+
+
+def test_close_is_bounded_while_the_server_is_down(
+    start_redis: Callable[..., Server], cluster_on: Callable[..., Cluster]
+) -> None:
+    """FAULT-9: close returns within its timeout while the server is frozen."""
+    server = start_redis()
+    session = cluster_on(server.url, ttl=5 * TTL).connect("a")
+    session.group("g").join({})
+    server.pause()
+    started = time.monotonic()
+    session.close(timeout=0.5)
+    assert time.monotonic() - started < TTL
+    server.resume()
+
+
+def test_a_password_is_shown_nowhere(
+    start_redis: Callable[..., Server],
+    cluster_on: Callable[..., Cluster],
+    secret: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """SAFE-1: neither the session's repr, nor the log, nor an error over an outage shows the password."""
+    caplog.set_level("DEBUG")
+    server = start_redis(password=secret)
+    session = cluster_on(server.url, ttl=TTL / 2).connect("a", observers=["logging"])
+    states = follow(session)
+    server.kill()
+    eventually(lambda: State.LOST in states, within=5 * TTL)
+    with pytest.raises(drumbeat.DrumbeatError) as failure:
+        session.group("g").members()
+    server.start()
+    eventually(lambda: session.state is State.CONNECTED, within=5 * TTL)
+    shown = "".join(traceback.format_exception(failure.value)) + caplog.text + repr(session)
+    assert secret not in shown
+    assert server.address in shown
