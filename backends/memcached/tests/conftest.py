@@ -13,8 +13,7 @@ from support import Cluster
 from drumbeat._clock import SystemClock
 from drumbeat._facade import Backend
 from drumbeat._plugins import make_backend
-from drumbeat._url import BackendURL
-from drumbeat.hookspecs import BackendConfig
+from drumbeat.hookspecs import BackendConfig, BackendURL
 from drumbeat_memcached import MemcachedBackend
 
 if TYPE_CHECKING:

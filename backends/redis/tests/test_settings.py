@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from drumbeat import ConfigurationError
-from drumbeat._url import BackendURL
+from drumbeat.hookspecs import BackendURL
 from drumbeat_redis._settings import Settings
 
 #: A file that is no certificate.

@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import pluggy
 
 from drumbeat._names import encode_key
+from drumbeat._url import BackendURL
 
 if TYPE_CHECKING:
     from drumbeat._clock import Clock
     from drumbeat._events import Event
-    from drumbeat._url import BackendURL
 
 __all__ = [
     "SPEC_VERSION",
@@ -38,6 +38,7 @@ __all__ = [
     "BackendFactory",
     "BackendHooks",
     "BackendProfile",
+    "BackendURL",
     "Beat",
     "Bound",
     "Cancel",

@@ -9,7 +9,7 @@ from drumbeat import ConfigurationError
 from drumbeat.options import TLS, read_tls
 
 if TYPE_CHECKING:
-    from drumbeat._url import BackendURL
+    from drumbeat.hookspecs import BackendURL
 
 DEFAULT_PORT: Final = 2379
 

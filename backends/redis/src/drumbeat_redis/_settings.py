@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from drumbeat import ConfigurationError
 
 if TYPE_CHECKING:
-    from drumbeat._url import BackendURL
+    from drumbeat.hookspecs import BackendURL
 
 MIN_TTL: Final = 0.1
 MAX_TTL: Final = 3600.0
