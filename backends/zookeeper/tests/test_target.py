@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from drumbeat import ConfigurationError
-from drumbeat._url import BackendURL
+from drumbeat.hookspecs import BackendURL
 from drumbeat_zookeeper._target import OPTIONS, Target
 
 

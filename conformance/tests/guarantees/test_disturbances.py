@@ -79,7 +79,7 @@ def test_fifty_real_disturbances_make_no_overlap(shared: Cluster, tmp_path: Path
     try:
         eventually(lambda: all(agent.history.exists() for agent in agents), within=30.0)
         while sum(done.values()) < DISTURBANCES:
-            time.sleep(draw.uniform(0.1, 0.4))
+            time.sleep(draw.uniform(0.125, 0.5) * shared.ttl)
             thaws = thaw_due(thaws)
             place = draw.randrange(CROWD)
             if any(agent is agents[place] for _, agent in thaws):

@@ -186,7 +186,7 @@ def _connect_to(target: Target, address: str, timeout: float) -> socket.socket:
         no_delay=True,
         ignore_exc=False,
         default_noreply=False,
-        tls_context=None if target.tls is None else _Named(target.tls, target.host),
+        tls_context=None if target.tls is None else _Named(target.tls, target.host),  # pyright: ignore[reportArgumentType]
     )
     # Its public calls bound the wait for each piece of an answer, and none the wait for the whole.
     client._connect()  # noqa: SLF001

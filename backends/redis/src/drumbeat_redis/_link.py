@@ -98,11 +98,11 @@ class _Bounded:
         return self.bounded
 
 
-class _PlainConnection(_Bounded, Connection):
+class _PlainConnection(_Bounded, Connection):  # pyright: ignore[reportIncompatibleMethodOverride]
     pass
 
 
-class _TLSConnection(_Bounded, SSLConnection):
+class _TLSConnection(_Bounded, SSLConnection):  # pyright: ignore[reportIncompatibleMethodOverride]
     pass
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
-from drumbeat._errors import ConfigurationError, SessionLost, Unavailable
-from drumbeat._names import encode_key
+from drumbeat import ConfigurationError, SessionLost, Unavailable
 from drumbeat.hookspecs import (
     BackendConfig,
     BackendProfile,
@@ -38,6 +37,7 @@ from drumbeat.hookspecs import (
     Waiting,
     Withdrawn,
     Won,
+    encode_key,
     hookimpl,
 )
 from drumbeat_zookeeper._layout import Layout
@@ -80,7 +80,7 @@ class ZooKeeperBackend:
     def __init__(self, config: BackendConfig) -> None:
         self._target = Target.from_url(config.url)
         self._layout = Layout(f"{self._target.chroot}/{encode_key(config.namespace)}")
-        self._on_empty_store = config.on_empty_store
+        self._on_empty_store: Literal["wait", "trust"] | None = config.on_empty_store
         self._told: Told | None = None
         self._sessions: dict[str, Session] = {}
         #: Incarnations of this object that the server may still know though they were let go of.

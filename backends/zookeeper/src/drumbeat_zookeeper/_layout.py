@@ -6,9 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Final
 
-from drumbeat._errors import BadData
-from drumbeat._names import encode_key
-from drumbeat.hookspecs import Candidacy, Membership
+from drumbeat import BadData
+from drumbeat.hookspecs import Candidacy, Membership, encode_key
 
 FORMAT: Final = 1
 #: The data of a namespace's root. It is written once, together with the folders below.

@@ -15,7 +15,7 @@ from kazoo.protocol.serialization import CloseInstance  # type: ignore[import-un
 from kazoo.protocol.states import KazooState, KeeperState  # type: ignore[import-untyped]
 from kazoo.retry import KazooRetry  # type: ignore[import-untyped]
 
-from drumbeat._errors import AuthenticationError, DrumbeatError, SessionLost, Unavailable
+from drumbeat import AuthenticationError, DrumbeatError, SessionLost, Unavailable
 from drumbeat_zookeeper._translate import translated
 from drumbeat_zookeeper._wire import LOG, SILENCE, Connection, Handler
 
@@ -201,5 +201,7 @@ class Link:
         return answers
 
     def _wake(self) -> None:
-        with suppress(OSError, AttributeError):
-            self._connection._write_sock.send(b"\0")  # noqa: SLF001 - see _wire
+        writer = self._connection._write_sock  # noqa: SLF001 - see _wire
+        if writer is not None:
+            with suppress(OSError):
+                writer.send(b"\0")

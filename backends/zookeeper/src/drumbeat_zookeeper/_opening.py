@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
-from drumbeat._errors import BadData, Conflict, SessionLost, Unavailable
+from drumbeat import BadData, Conflict, SessionLost, Unavailable
 from drumbeat.hookspecs import Lease, SessionRequest
 from drumbeat_zookeeper._layout import BIRTH, FOLDERS, Layout, Record
 from drumbeat_zookeeper._link import Link, SessionKey

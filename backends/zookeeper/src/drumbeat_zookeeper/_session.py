@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from drumbeat._errors import BadData, SessionLost
+from drumbeat import BadData, SessionLost
 from drumbeat.hookspecs import (
     Beat,
     Candidacy,

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from drumbeat._errors import BackendError, ConfigurationError, DrumbeatError, Unavailable
+from drumbeat import BackendError, ConfigurationError, DrumbeatError, Unavailable
 
 if TYPE_CHECKING:
     from drumbeat_zookeeper._target import Target

@@ -8,12 +8,12 @@ import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
-from drumbeat._errors import ConfigurationError
+from drumbeat import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from drumbeat._url import BackendURL
+    from drumbeat.hookspecs import BackendURL
 
 DEFAULT_HOST: Final = "localhost"
 DEFAULT_PORT: Final = 2181

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from kazoo.exceptions import SessionExpiredError  # type: ignore[import-untyped]
 
-from drumbeat._errors import AuthenticationError, BackendError, DrumbeatError, SessionLost, Unavailable
+from drumbeat import AuthenticationError, BackendError, DrumbeatError, SessionLost, Unavailable
 from drumbeat_zookeeper._wire import ClientError, Refusal, as_refusal
 
 if TYPE_CHECKING:

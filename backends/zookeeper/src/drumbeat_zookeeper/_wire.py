@@ -181,7 +181,7 @@ class _MultiRead(Transaction):  # type: ignore[misc]
     type = 22
 
     @classmethod
-    def deserialize(cls, received: bytes, offset: int) -> list[object]:
+    def deserialize(cls, received: bytes, offset: int) -> list[object]:  # pyright: ignore[reportIncompatibleMethodOverride]
         answers: list[object] = []
         header, offset = MultiHeader.deserialize(received, offset)
         while not header.done:
@@ -237,7 +237,7 @@ class Connection(ConnectionHandler):  # type: ignore[misc]
         #: Whether the server confirmed that the session was closed.
         self.was_closed = False
 
-    def _connect(self, host: str, address: str, port: int) -> tuple[float, float]:
+    def _connect(self, host: str, address: str, port: int) -> tuple[float, float]:  # pyright: ignore[reportIncompatibleMethodOverride]
         self.handler.host = host
         try:
             read_timeout, connect_timeout = super()._connect(host, address, port)
@@ -264,13 +264,13 @@ class Connection(ConnectionHandler):  # type: ignore[misc]
                 together, self._corked = self._corked, None
         self._write(bytes(together), connect_timeout)
 
-    def _write(self, message: bytes, timeout: float) -> None:
+    def _write(self, message: bytes, timeout: float) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         if self._corked is not None:
             self._corked += message
         else:
             super()._write(message, timeout)
 
-    def _read_socket(self, read_timeout: float) -> object:
+    def _read_socket(self, read_timeout: float) -> object:  # pyright: ignore[reportIncompatibleMethodOverride]
         response = super()._read_socket(read_timeout)
         self.was_closed = self.was_closed or response == CLOSE_RESPONSE
         return response
