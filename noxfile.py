@@ -57,7 +57,9 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The tests of the whole workspace, on the source; arguments after `--` go to pytest."""
     sync(session)
-    session.run("pytest", *SIDE_BY_SIDE, "--durations=10", *session.posargs)
+    session.run("pytest", *SIDE_BY_SIDE, "--durations=10", "-m", "not crowded", *session.posargs)
+    if not session.posargs:
+        session.run("pytest", "-m", "crowded")
 
 
 @nox.session

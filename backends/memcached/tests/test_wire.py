@@ -257,14 +257,14 @@ def test_a_value_too_large_leaves_the_old_one(memcached_server: Server, store: S
 
 def test_a_full_server_leaves_the_old_value(start_memcached: Callable[..., Server], store: Store, ask: Ask) -> None:
     """A server with -M that is full stores nothing more: known as not applied, and what was there stays."""
-    server = start_memcached(arguments=["-M", "-m", "2"])
+    server = start_memcached(arguments=["-M", "-m", "8"])
     backend = store(server.url)
-    value = b"v" * 3000
+    value = b"v" * 3500
     version = backend.compare_and_set("k", value, None, timeout=TIMEOUT)
-    fillers = (b"set filler-%d 0 0 3000\r\n%b\r\n" % (number, value) for number in range(1000))
+    fillers = (b"set filler-%d 0 0 3500\r\n%b\r\n" % (number, value) for number in range(3000))
     assert b"SERVER_ERROR out of memory" in ask(server.port, b"".join(fillers))
     with pytest.raises(Unavailable, match="no memory left") as error:
-        backend.compare_and_set("k", b"w" * 3000, version, timeout=TIMEOUT)
+        backend.compare_and_set("k", b"w" * 3500, version, timeout=TIMEOUT)
     assert error.value.outcome == "not_applied"
     assert backend.read_many(["k"], TIMEOUT) == {"k": (value, version)}
     assert any("are used" in finding.message for finding in backend.diagnose_backend(TIMEOUT))

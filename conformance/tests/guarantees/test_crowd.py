@@ -17,6 +17,7 @@ CROWD = Path(__file__).parent / "crowd.py"
 COUNT = 100
 
 
+@pytest.mark.crowded
 @pytest.mark.timeout(200)
 def test_a_hundred_processes_join_at_once(shared: Cluster) -> None:
     """GROUP-6: all are in, everybody sees the same members, and the shares are everything and nothing twice."""

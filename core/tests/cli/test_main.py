@@ -217,7 +217,7 @@ def test_a_missing_command_is_told_before_the_wait(desk: Desk) -> None:
 @pytest.mark.parametrize("command", [["members", "g"], ["doctor"], ["lock", "l", "--", "true"]])
 def test_a_password_is_never_printed(desk: Desk, command: list[str]) -> None:
     """Whatever is wrong with a URL, its password is not in what is printed."""
-    urls = ["redis://user:s3cret@host/0", "local://user:s3cret@host/store", "local://u:s3cret@h:x/", "u:s3cret@h"]
+    urls = ["nonesuch://user:s3cret@host/0", "local://user:s3cret@host/store", "local://u:s3cret@h:x/", "u:s3cret@h"]
     for asked in [desk.start(*command, DRUMBEAT_URL=url) for url in urls]:
         assert asked.status() == 2
         assert len(asked.err) == 1

@@ -9,7 +9,7 @@ from drumbeat import ConfigurationError
 from drumbeat.cas import CompareAndSetBackend
 from drumbeat.hookspecs import BackendProfile, Capability, Finding, Lease, SessionClosed, hookimpl
 from drumbeat_memcached._commands import NO_CAS, Version, gets, read_stored, read_values, store
-from drumbeat_memcached._connections import Connections
+from drumbeat_memcached._connections import Connections, examine
 from drumbeat_memcached._stats import LEAST_ITEM, findings
 from drumbeat_memcached._target import OPTIONS, Target
 
@@ -44,7 +44,9 @@ class MemcachedBackend(CompareAndSetBackend):
     @hookimpl
     def describe_backend(self, timeout: float) -> BackendProfile:
         """Ask the server for its version and limits; raise ConfigurationError if they will not do."""
-        version, settings = self._calls.ask(b"stats settings\r\n", lambda link: (link.version, link.stats()), timeout)
+        version, settings = examine(
+            self._target, b"stats settings\r\n", lambda link: (link.version, link.stats()), timeout
+        )
         self.server = f"Memcached {version}"
         largest = settings.number("item_size_max")
         if settings.text("cas_enabled") != "yes":
@@ -62,7 +64,7 @@ class MemcachedBackend(CompareAndSetBackend):
     def diagnose_backend(self, timeout: float) -> tuple[Finding, ...]:
         """Return what an operator should know of the server's settings and of what it has lost."""
         request = b"stats\r\nstats settings\r\n"
-        stats, settings = self._calls.ask(request, lambda link: (link.stats(), link.stats()), timeout)
+        stats, settings = examine(self._target, request, lambda link: (link.stats(), link.stats()), timeout)
         return findings(self._target, stats, settings)
 
     @hookimpl
@@ -104,7 +106,7 @@ class MemcachedBackend(CompareAndSetBackend):
 
     def loss_mark(self, timeout: float) -> str | None:
         """Return the server's start and its counts of everything by which a key can go."""
-        return self._calls.ask(b"stats\r\n", lambda link: link.stats().loss_mark, timeout)
+        return self._calls.ask(b"stats\r\n", lambda link: f"{link.start} {link.stats().losses}", timeout)
 
     def _swap(
         self,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import select
 import socket
 import time
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from drumbeat import AuthenticationError, ConfigurationError
+from drumbeat_memcached._commands import gets, read_values, store
 from drumbeat_memcached._stats import Stats
 from drumbeat_memcached._translate import refused, translated
 
@@ -22,6 +24,8 @@ OLDEST: Final = (1, 6)
 #: Longer than any line of an answer.
 MAX_LINE: Final = 2048
 CHUNK: Final = 65_536
+#: The key of the number that tells one start of a server from another.
+START: Final = "drumbeat:start"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +51,18 @@ class Connection:
         #: When, on the monotonic clock, the whole answer to what is sent must have come.
         self.deadline = deadline
         self._buffer = bytearray()
-        #: The server's release, and which start of it this is.
+        #: The server's release, and which start of it this is, where that was to be learned.
         self.version, self.start = "", ""
 
     @classmethod
-    def dial(cls, target: Target, deadline: float) -> Connection:
-        """Connect and greet, by `deadline` on the monotonic clock."""
+    def dial(cls, target: Target, deadline: float, *, learns_start: bool = True) -> Connection:
+        """Connect and greet, by `deadline` on the monotonic clock; without learning the start, nothing is written."""
         with translated(target, outcome="not_applied"):
             connection = cls(target, _connect(target, deadline), deadline)
             try:
                 connection._greet()
+                if learns_start:
+                    connection.start = connection._read_start()
             except BaseException:
                 connection.close()
                 raise
@@ -140,8 +146,21 @@ class Connection:
                 "out of the URL"
             )
         self._check_version(answer)
-        self.send(b"stats\r\n")
-        self.start = self.stats().start
+
+    def _read_start(self) -> str:
+        """Return what tells this start of the server from every other.
+
+        A container's server has the same process id after each start, and two may come within one second; so the
+        first to ask leaves a number of its own, which goes with everything else that the server loses.
+        """
+        mine = uuid.uuid4().hex.encode()
+        self.send(store(START, mine, None, None) + gets([START]) + b"stats\r\n")
+        added = self.line()
+        # A server that is full keeps no number; only its own words tell one start from another then.
+        if added not in {b"STORED", b"NOT_STORED"} and not added.startswith(b"SERVER_ERROR out of memory"):
+            raise refused(self.target, added)
+        number, _ = read_values(self).get(START, (b"", None))
+        return f"{self.stats().start} {number[:40].decode('ascii', 'replace')}"
 
     def _authenticate(self) -> None:
         # https://github.com/memcached/memcached/blob/1.6.18/doc/protocol.txt ("Authentication")

@@ -21,6 +21,17 @@ T = TypeVar("T")
 KEPT: Final = 4
 
 
+def examine(target: Target, request: bytes, read: Callable[[Connection], T], timeout: float) -> T:
+    """Send one request that writes nothing, on a connection for it alone; return what `read` makes of the answer."""
+    connection = Connection.dial(target, time.monotonic() + timeout, learns_start=False)
+    try:
+        with translated(target, outcome="not_applied"):
+            connection.send(request)
+            return read(connection)
+    finally:
+        connection.close()
+
+
 class Connections:
     """Lends each call a connection of its own.
 

@@ -54,7 +54,7 @@ class Stats:
 
     @property
     def start(self) -> str:
-        """What tells this start of a server from every other.
+        """What tells this start of a server from others of a longer ago, or with another process id.
 
         The server computes `time` as its start plus `uptime`, in whole seconds of one clock, so that the difference
         never wavers: https://github.com/memcached/memcached/blob/1.6.18/memcached.c (server_stats).
@@ -64,9 +64,9 @@ class Stats:
         return f"{self.number('pid')}@{self.number('time') - self.number('uptime')}"
 
     @property
-    def loss_mark(self) -> str:
-        """A text that is another one after any loss."""
-        return " ".join((self.start, *(f"{name}={self.number(name)}" for name in LOSSES)))
+    def losses(self) -> str:
+        """A text that is another one after any loss since the server's start."""
+        return " ".join(f"{name}={self.number(name)}" for name in LOSSES)
 
 
 def findings(target: Target, stats: Stats, settings: Stats) -> tuple[Finding, ...]:

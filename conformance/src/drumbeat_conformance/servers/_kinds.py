@@ -33,8 +33,8 @@ class Kind:
     @property
     def remedy(self) -> str:
         """What to install."""
-        name = "" if self.image else f", name an image in {IMAGE}{self.name.upper()},"
-        return f"Install Docker{name} or the program (in Debian: apt-get install {self.package})."
+        name = "" if self.image else f" and name an image in {IMAGE}{self.name.upper()}"
+        return f"Install Docker{name}, or the program (in Debian: apt-get install {self.package})."
 
 
 def _find_zookeeper() -> str | None:
