@@ -10,7 +10,7 @@ import trustme
 
 from drumbeat import ConfigurationError
 from drumbeat._url import BackendURL
-from drumbeat.options import TLS, read_choice, read_flag, read_number, read_tls
+from drumbeat.options import TLS, read_choice, read_flag, read_hosts, read_number, read_tls
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +67,18 @@ def test_a_whole_number_is_whole() -> None:
     assert read_number(url("n=2"), "n", default=0, highest=3, whole=True) == 2
     with pytest.raises(ConfigurationError, match=r"whole number from 0 to 3, not '1\.5'"):
         read_number(url("n=1.5"), "n", default=0, highest=3, whole=True)
+
+
+def test_hosts_have_ports() -> None:
+    """A port that is not written is the server's own default."""
+    assert read_hosts(BackendURL.parse("x://a:1,[::1],b"), default_port=7) == (("a", 1), ("::1", 7), ("b", 7))
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64, ".a"])
+def test_a_name_that_no_host_can_have_is_refused(host: str) -> None:
+    """What can never be resolved is refused by name before anything is asked."""
+    with pytest.raises(ConfigurationError, match="can be no host name"):
+        read_hosts(BackendURL.parse(f"x://{host}"), default_port=7)
 
 
 def test_tls_is_what_the_scheme_asks_for() -> None:

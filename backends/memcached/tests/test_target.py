@@ -23,7 +23,7 @@ SECRET = "swordfish"  # noqa: S105 - of these tests alone
     [
         ("memcached://a:1,b:2", "two processes could then lead at once"),
         ("memcached://", "with exactly one"),
-        ("memcached://a..b", "'a..b' can be no host name"),
+        ("memcached://a..b", "'a..b' in memcached://a..b can be no host name"),
         ("memcached://a/0", "Memcached has no databases"),
         ("memcached://ann@a", "both or for neither"),
         (f"memcached://:{SECRET}@a", "both or for neither"),

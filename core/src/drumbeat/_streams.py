@@ -109,7 +109,9 @@ class Stream(Generic[T]):
             incarnation = self._keeper.wait_live(deadline)
             with suppress(Unavailable):
                 try:
-                    self._subscription.follow(incarnation, self._subject)
+                    # Without push the next look comes by itself.
+                    with suppress(Unavailable):
+                        self._subscription.follow(incarnation, self._subject)
                     change = self._read(incarnation)
                 except SessionLost as error:
                     self._keeper.lose(incarnation, str(error))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from drumbeat._url import BackendURL
 
-__all__ = ["TLS", "TLS_OPTIONS", "TLS_SWITCH", "read_choice", "read_flag", "read_number", "read_tls"]
+__all__ = ["TLS", "TLS_OPTIONS", "TLS_SWITCH", "read_choice", "read_flag", "read_hosts", "read_number", "read_tls"]
 
 #: What `read_tls` reads, for a backend's `options`.
 TLS_OPTIONS: Final[Mapping[str, str]] = {
@@ -80,11 +80,10 @@ def read_tls(url: BackendURL, *, secure: bool | None = None) -> TLS | None:
     files that cannot be used.
     """
     given = [name for name in TLS_OPTIONS if name in url.options]
-    if secure is None:
-        secure = read_flag(url, "tls", default=bool(given))
-    if not secure:
+    if not (read_flag(url, "tls", default=bool(given)) if secure is None else secure):
         if given:
-            raise ConfigurationError(f"{url} gives {', '.join(given)}, but asks for no TLS")
+            remedy = "leave out tls=false" if secure is None else f"write {url.scheme}s://"
+            raise ConfigurationError(f"{url} gives {', '.join(given)}, but asks for no TLS; {remedy}")
         return None
     certificate, key = url.options.get("tls_certificate"), url.options.get("tls_key")
     if key is not None and certificate is None:
@@ -97,6 +96,16 @@ def read_tls(url: BackendURL, *, secure: bool | None = None) -> TLS | None:
     )
     tls.context()
     return tls
+
+
+def read_hosts(url: BackendURL, *, default_port: int) -> tuple[tuple[str, int], ...]:
+    """Return the hosts of a URL, each with its port; a name that no host can have is a ConfigurationError."""
+    for host, _ in url.hosts:
+        try:
+            host.encode("idna")
+        except UnicodeError as error:
+            raise ConfigurationError(f"{host!r} in {url} can be no host name: {error}") from error
+    return tuple((host, default_port if port is None else port) for host, port in url.hosts)
 
 
 def read_flag(url: BackendURL, name: str, *, default: bool) -> bool:
@@ -118,7 +127,7 @@ def read_number(
     """Return an option that is a number from `lowest` to `highest`, and a whole one if that is wanted."""
     text = url.options.get(name)
     try:
-        value = default if text is None else float(text)
+        value = float(default if text is None else text)
     except ValueError:
         value = math.nan
     if not lowest <= value <= highest or (whole and not value.is_integer()):

@@ -9,7 +9,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from drumbeat import AuthenticationError, ConfigurationError
+from drumbeat import AuthenticationError, BackendError, ConfigurationError
 from drumbeat_memcached._commands import gets, read_values, store
 from drumbeat_memcached._stats import Stats
 from drumbeat_memcached._translate import refused, translated
@@ -139,6 +139,11 @@ class Connection:
             self._authenticate()
             self.send(b"version\r\n")
             answer = self.line()
+            if not answer.startswith(b"VERSION "):
+                # Not quoted: it may be the password that we have just sent.
+                raise BackendError(
+                    f"what listens at {self.target} does not answer as Memcached does; see host and port"
+                )
         elif self.target.username is not None and answer.startswith(b"VERSION "):
             # Sent now, the password would be stored as a value that anybody can read.
             raise ConfigurationError(

@@ -7,6 +7,7 @@ import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from drumbeat import AuthenticationError, BackendError, ConfigurationError, Unavailable
 from drumbeat_memcached._connection import Connection
 from drumbeat_memcached._translate import translated
 
@@ -55,7 +56,7 @@ class Connections:
         """Give a connection for one request of `timeout` seconds; what fails closes it, as an error of Drumbeat."""
         deadline = time.monotonic() + timeout
         generation = self._generation
-        connection = self._take_idle() or Connection.dial(self._target, deadline)
+        connection = self._take_idle() or self._dial(deadline)
         connection.deadline = deadline
         try:
             with translated(self._target, outcome="unknown"):
@@ -72,6 +73,15 @@ class Connections:
         """Close what waits for work at once, and what works when it is done; nothing is sent."""
         self._generation += 1
         _close_all(self._idle)
+
+    def _dial(self, deadline: float) -> Connection:
+        """Connect; what is found in the server's place now may be gone again soon, so that is no lasting error."""
+        try:
+            return Connection.dial(self._target, deadline)
+        except (AuthenticationError, Unavailable):
+            raise
+        except (BackendError, ConfigurationError) as error:
+            raise Unavailable(str(error), outcome="not_applied") from error
 
     def _take_idle(self) -> Connection | None:
         for _ in range(KEPT):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from drumbeat import ConfigurationError
-from drumbeat.options import TLS_OPTIONS, TLS_SWITCH, read_tls
+from drumbeat.options import TLS_OPTIONS, TLS_SWITCH, read_hosts, read_tls
 
 if TYPE_CHECKING:
     import ssl
@@ -50,15 +50,11 @@ class Target:
         for part in (url.username, url.password):
             if part is not None and (not part or any(letter.isspace() for letter in part)):
                 raise ConfigurationError(f"the user or the password in {url} is empty or has a space in it")
-        host, port = url.hosts[0]
-        try:
-            host.encode("idna")
-        except UnicodeError as error:
-            raise ConfigurationError(f"{host!r} can be no host name: {error}") from error
+        ((host, port),) = read_hosts(url, default_port=DEFAULT_PORT)
         tls = read_tls(url)
         return cls(
             host=host,
-            port=port or DEFAULT_PORT,
+            port=port,
             username=url.username,
             password=url.password,
             tls=None if tls is None else tls.context(),

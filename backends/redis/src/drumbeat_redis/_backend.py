@@ -10,7 +10,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from drumbeat import ConfigurationError, Conflict, SessionLost, Vacant, hookimpl
+from drumbeat import ConfigurationError, Conflict, SessionLost, Unavailable, Vacant, hookimpl
 from drumbeat.hookspecs import (
     BackendConfig,
     BackendProfile,
@@ -127,8 +127,15 @@ class RedisBackend:
 
     def _open(self, own: _Own, request: SessionRequest, deadline: float) -> Answer:
         settings = self._settings
-        default = "trust" if own.beats.learn(deadline).is_persistent else "wait"
-        waits = (self._on_empty_store or default) == "wait"
+        info = own.beats.learn(deadline)
+        if info.replicas < settings.min_replicas:
+            raise Unavailable(
+                f"{info.address} has {info.replicas} replicas connected, and min_replicas asks for "
+                f"{settings.min_replicas}",
+                outcome="not_applied",
+            )
+        waits = (self._on_empty_store or ("trust" if info.is_persistent else "wait")) == "wait"
+        restores = waits and not info.is_persistent and settings.mode == "single"
         arguments: list[Word] = [
             encode_key(request.member_id),
             request.incarnation,
@@ -140,6 +147,7 @@ class RedisBackend:
             _milliseconds(settings.longest_ttl),
             # A holder from before counts from before its last heartbeat was sent, so it is no later than the server.
             _milliseconds(settings.longest_ttl) + 1 if waits else 0,
+            "run" if restores else "",
         ]
         answer = own.beats.run("open", arguments, deadline=deadline, replicas=settings.min_replicas)
         if answer.kind == "conflict":

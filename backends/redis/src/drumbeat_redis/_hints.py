@@ -128,7 +128,9 @@ class Hints:
 
     def _sleep(self, seconds: float | None) -> None:
         """Sleep until something is to be done, at most so long."""
-        select.select([self._awake], [], [], seconds)
+        poll = select.poll()  # select() cannot take descriptors from 1024 on
+        poll.register(self._awake, select.POLLIN)
+        poll.poll(None if seconds is None else seconds * 1000)
         self._drain()
 
     def _drain(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -42,7 +43,7 @@ class ServerInfo:
         """Return the fields, or raise BackendError if this is no answer of Redis."""
         lines = text.decode(errors="replace").splitlines() if isinstance(text, bytes) else []
         fields = dict(line.split(":", 1) for line in lines if ":" in line and not line.startswith("#"))
-        if "redis_version" not in fields:
+        if not re.fullmatch(r"\d+\.\d+[\w.-]{0,20}", fields.get("redis_version", "")):
             raise BackendError(f"what answers at {address} speaks Redis' protocol, but does not say that it is Redis")
         return cls(address, fields)
 
@@ -55,6 +56,12 @@ class ServerInfo:
     def is_persistent(self) -> bool:
         """Whether all that it acknowledged is there after a restart of the program: only with the append-only file."""
         return self.fields.get("aof_enabled") == "1"
+
+    @property
+    def replicas(self) -> int:
+        """How many replicas are connected."""
+        count = self.fields.get("connected_slaves", "0")
+        return int(count) if count.isdecimal() else 0
 
     @property
     def evicts(self) -> bool:
@@ -98,7 +105,6 @@ class ServerInfo:
 
     def findings(self, settings: Settings) -> tuple[Finding, ...]:
         """Return what an operator should know."""
-        replicas = int(self.fields.get("connected_slaves", "0"))
         policy = self.fields.get("maxmemory_policy", "")
         return (
             Finding("ok", f"Redis {self.fields['redis_version']} at {self.address} is a primary"),
@@ -112,7 +118,7 @@ class ServerInfo:
             Finding("warning", f"maxmemory-policy is {policy}: a full server drops live sessions. Set noeviction")
             if self.evicts
             else Finding("ok", "nothing is evicted when memory is full"),
-            self._replication(replicas, settings.min_replicas),
+            self._replication(self.replicas, settings.min_replicas),
         )
 
     def _replication(self, replicas: int, needed: int) -> Finding:

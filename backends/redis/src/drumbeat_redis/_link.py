@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
 
+    from drumbeat.options import TLS
     from drumbeat_redis._script import Script
-    from drumbeat_redis._settings import TLS, Settings
+    from drumbeat_redis._settings import Settings
 
 #: Seconds by which WAIT may answer after its timeout: servers look every 1/hz, by default ten times a second
 #: (https://redis.io/docs/latest/operate/oss_and_stack/management/config-file/).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from drumbeat import AuthenticationError, ConfigurationError, DrumbeatError, Unavailable
+from drumbeat import AuthenticationError, BackendError, ConfigurationError, DrumbeatError, Unavailable
 from drumbeat_redis._info import ServerInfo
 from drumbeat_redis._link import Link
 
@@ -85,7 +85,9 @@ class Route:
             raise ConfigurationError(
                 f"the Sentinel at {host[0]}:{host[1]} watches no servers named {self._settings.service!r}"
             )
-        return _text(reply[0]), int(_text(reply[1]))
+        if len(reply) != 2 or not (port := _text(reply[1])).isdecimal():  # noqa: PLR2004 - host and port
+            raise BackendError(f"what answers at {host[0]}:{host[1]} names no server as a Sentinel does")
+        return _text(reply[0]), int(port)
 
     def _ask_node(self, host: Address, deadline: float) -> Address:
         commands = (("CLUSTER", "KEYSLOT", self._key), ("CLUSTER", "SLOTS"))
@@ -108,7 +110,7 @@ class Route:
 
 
 def _text(reply: Reply) -> str:
-    return reply.decode() if isinstance(reply, bytes) else ""
+    return reply.decode(errors="replace") if isinstance(reply, bytes) else ""
 
 
 def _int(reply: Reply) -> int:

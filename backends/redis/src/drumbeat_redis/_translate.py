@@ -37,6 +37,7 @@ _MISTAKES: Final = {
     "cluster support disabled": "is no node of a cluster; write redis:// or rediss://",
     "unknown command 'SENTINEL'": "is no Sentinel; give the Sentinels' hosts and ports, or write redis://",
     "unknown command `SENTINEL`": "is no Sentinel; give the Sentinels' hosts and ports, or write redis://",
+    "in protected mode": "is in protected mode; give it a password, or set protected-mode no",
 }
 _ELSEWHERE: Final = frozenset({"READONLY", "MASTERDOWN", "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"})
 
@@ -51,9 +52,11 @@ def introducing(address: str, *, user: str | None, tls: bool) -> Iterator[None]:
     try:
         yield
     except exceptions.NoPermissionError as error:
-        raise AuthenticationError(f"{address}: {_missing(user, str(error))}") from error
-    except exceptions.BusyLoadingError as error:
-        raise refusal(address, "LOADING") from error
+        named = re.search(r"'(info|select|client)[ a-z|]*'", str(error), re.IGNORECASE)
+        problem = f"it may not run {named[0]}" if named else "it may not do what a greeting takes"
+        raise AuthenticationError(f"{address}: {_missing(user, problem)}") from None
+    except exceptions.BusyLoadingError:
+        raise refusal(address, "LOADING") from None
     except exceptions.AuthenticationError:
         why = "asks for a user and a password" if user is None else f"refused the user {user!r} or its password"
         raise AuthenticationError(
@@ -64,7 +67,7 @@ def introducing(address: str, *, user: str | None, tls: bool) -> Iterator[None]:
             raise ConfigurationError(f"{address} has no database of the number that the URL ends in") from None
         raise _refused(address, _full_text(error), secret=True) from None
     except (exceptions.RedisError, OSError, ValueError) as error:
-        raise _no_introduction(address, error, tls=tls) from error
+        raise _no_introduction(address, error, tls=tls) from (error if isinstance(error, OSError) else None)
 
 
 @contextmanager
@@ -148,6 +151,8 @@ def _no_introduction(address: str, error: Exception, *, tls: bool) -> DrumbeatEr
         return BackendError(f"what answers at {address} does not speak Redis' protocol; {hint}")
     if isinstance(cause, ConnectionRefusedError):
         problem = f"nobody listens at {address}"
+    elif "max number of clients" in str(error):
+        problem = f"{address} has no connection left (maxclients)"
     elif isinstance(cause, socket.gaierror):
         problem = f"the name of {address} cannot be resolved"
     elif isinstance(error, exceptions.TimeoutError | TimeoutError):

@@ -66,14 +66,20 @@ end
 -- A number that this script wrote, or an error that names the key.
 local function number_in(key, field, text)
   local number = tonumber(text or 'missing')
-  if not number or number < 0 or number >= TOO_LARGE then
+  -- So written, it refuses what is not a number (nan) too.
+  if not (number and number >= 0 and number < TOO_LARGE) then
     bad(key, 'its field ' .. field .. ' is no number that Drumbeat wrote')
   end
   return number
 end
 
+-- What names this start of the server (https://redis.io/docs/latest/commands/info/).
+local function run_id()
+  return string.match(call('INFO', 'server'), 'run_id:(%x+)')
+end
+
 local function read_birth()
-  local found = call('HMGET', KEYS[1], 'format', 'epoch', 'longest', 'granting')
+  local found = call('HMGET', KEYS[1], 'format', 'epoch', 'longest', 'granting', 'run')
   if not found[1] then
     if call('EXISTS', KEYS[1]) == 1 then
       bad(KEYS[1], 'is no birth record of Drumbeat')
@@ -82,6 +88,11 @@ local function read_birth()
   end
   if found[1] ~= FORMAT then
     bad(KEYS[1], 'has format ' .. found[1] .. ', and this version of Drumbeat reads format ' .. FORMAT)
+  end
+  -- A server that keeps no append-only file may have been started again from an old snapshot, which is no better than
+  -- an empty store: what was granted since is missing.
+  if found[5] and found[5] ~= '' and found[5] ~= run_id() then
+    return {}
   end
   return {
     epoch = found[2] or bad(KEYS[1], 'has no epoch'),
@@ -180,7 +191,8 @@ end
 
 local run = {}
 
--- member, incarnation, name, ttl, superseded incarnation, "replace", epoch, longest ttl, ms to wait in an empty store
+-- member, incarnation, name, ttl, superseded incarnation, "replace", epoch, longest ttl, ms to wait in an empty store,
+-- "run" where a restart may bring back an old snapshot
 function run.open()
   local member, incarnation, name, ttl, supersedes, replace = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
   local longest, wait = ARGV[9], tonumber(ARGV[10])
@@ -193,7 +205,7 @@ function run.open()
     local now = microseconds()
     birth = {epoch = ARGV[8], longest = tonumber(longest), granting = now + wait * 1000}
     call('HSET', KEYS[1], 'format', FORMAT, 'epoch', birth.epoch, 'longest', longest,
-      'born', digits(now), 'granting', digits(birth.granting))
+      'born', digits(now), 'granting', digits(birth.granting), 'run', ARGV[11] == 'run' and run_id() or '')
   elseif birth.longest ~= tonumber(longest) then
     return {'differs', digits(birth.longest)}
   end
@@ -213,7 +225,7 @@ end
 local function is_gone(kind, name, attempt, token, under, newest)
   if kind == 'g' then
     -- A join that was sent after the holdings were listed has not lost the membership, but renewed it.
-    return not under or (under ~= attempt and tonumber(under) <= newest)
+    return not under or (under ~= attempt and number_in(key_of('session', ARGV[2]), 'g ' .. name, under) <= newest)
       or call('HEXISTS', key_of('group', name), 'm ' .. ARGV[2]) == 0
   end
   local seat = read_seat(name)
@@ -240,9 +252,10 @@ function run.heartbeat()
     end
     wanted[field .. ' ' .. attempt] = true
   end
-  call('PEXPIRE', mine, held.ttl)
+  -- An expiry that is not above 0 would remove the session.
+  call('PEXPIRE', mine, math.max(1, number_in(mine, 'ttl', held.ttl)))
   for field, attempt in pairs(held) do
-    if string.find(field, ' ') and tonumber(attempt) <= newest and not wanted[field .. ' ' .. attempt] then
+    if string.find(field, ' ') and number_in(mine, field, attempt) <= newest and not wanted[field .. ' ' .. attempt] then
       unless_bad(release, member, incarnation, field)
       call('HDEL', mine, field)
     end
@@ -271,7 +284,7 @@ function run.join()
   local mine, roster = require_live(member, ARGV[3]), key_of('group', group)
   local before = call('HGET', mine, 'g ' .. group)
   -- An older join that arrives late must not undo a newer one.
-  if not before or tonumber(before) <= tonumber(attempt) then
+  if not before or number_in(mine, 'g ' .. group, before) <= tonumber(attempt) then
     publish(roster)
     call('HSET', roster, 'm ' .. member, ARGV[6])
     call('HSET', prefix .. 'groups', group, ARGV[7])
