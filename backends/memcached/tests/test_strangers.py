@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
-from support import eventually
+from support import Background, eventually
 
 import drumbeat
 from drumbeat import AuthenticationError, BackendError, ConfigurationError, Unavailable
@@ -192,3 +192,30 @@ def test_values_at_the_limit_are_stored(start_memcached: Callable[..., Server], 
     assert isinstance(backend.campaign(lease, "e", attempt=2, value=largest, timeout=5), Won)
     assert [member.value for member in backend.read_group(lease, "g", timeout=5).members] == [largest]
     backend.drop_session(lease)
+
+
+def test_a_stranger_that_comes_and_goes_ends_no_wait(start_memcached: Callable[..., Server]) -> None:
+    """While another program has the port a campaign and a stream wait, and go on once the server is back."""
+    server = start_memcached()
+    with drumbeat.connect(server.url, lease_ttl=1.0, member_id="a", on_empty_store="trust") as session:
+        group = session.group("g")
+        group.join()
+        held = session.election("e").campaign()
+        waiting = Background(lambda: session.election("e").campaign(timeout=20 * PATIENCE))
+        with group.watch() as changes:
+            assert changes.next(5 * PATIENCE).view.ids == ("a",)
+            server.kill()
+            with socket.create_server((server.host, server.port)) as stranger:
+                stranger.settimeout(PATIENCE)
+                for _ in range(5):
+                    link, _ = stranger.accept()
+                    with link, suppress(OSError):
+                        link.sendall(b"220 example.org ready\r\n")
+            assert waiting.running
+            server.start()
+            won = waiting.result(within=20 * PATIENCE)
+            assert isinstance(won, drumbeat.Term)
+            assert won.token > held.token
+            group.update({"n": 1})
+            while not (change := changes.next(10 * PATIENCE)).view or not change.view["a"].metadata:
+                pass

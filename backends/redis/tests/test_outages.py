@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import socket
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -99,6 +104,62 @@ def test_a_wiped_server_has_no_two_leaders(
     assert not term.held
     assert again.token > term.token
     again.resign()
+
+
+def test_an_old_snapshot_is_no_better_than_an_empty_server(
+    start_redis: Callable[..., Server], cluster_on: Callable[..., Cluster], peek: Callable[..., Callable[..., object]]
+) -> None:
+    """FAULT-2: what a restart brings back from before a win makes no second leader beside the first."""
+    server = start_redis(persistent=False, arguments=["--save", "3600", "1"])
+    cluster = cluster_on(f"{server.url}?longest_ttl=2", ttl=TTL)
+    old = cluster.connect("a", on_empty_store=None, heartbeat="manual")
+    waited = old.election("other").campaign(timeout=5.0)
+    assert waited.held
+    peek(server.port)("SAVE")
+    old.beat()
+    term = old.election("e").campaign(timeout=5.0)
+    server.kill()
+    server.start()
+    new = cluster.connect("b", on_empty_store=None)
+    again = new.election("e").campaign(timeout=10.0)
+    assert not term.held
+    assert again.token > term.token
+    again.resign()
+
+
+def test_push_works_beside_a_thousand_descriptors(
+    start_redis: Callable[..., Server], cluster_on: Callable[..., Cluster]
+) -> None:
+    """WATCH-1: a process that has more files open than select() can take sees changes as any other."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        for _ in range(1100):
+            stack.enter_context(Path(os.devnull).open())
+        one = cluster_on(start_redis().url, ttl=5 * TTL).connect("a")
+        with one.group("g").watch() as changes:
+            next(changes)
+            one.group("g").join()
+            assert changes.next(5 * TTL).view.ids == ("a",)
+        one.close()
+
+
+def test_a_stream_reads_where_nothing_can_be_pushed(
+    start_redis: Callable[..., Server], cluster_on: Callable[..., Cluster]
+) -> None:
+    """WATCH-1: if the server has no connection left for push, the first view and later changes come by polling."""
+    server = start_redis(arguments=["--maxclients", "12"])
+    session = cluster_on(server.url, ttl=5 * TTL).connect("a")
+    group = session.group("g")
+    group.join()
+    with ExitStack() as stack:
+        for _ in range(12):
+            stack.enter_context(socket.create_connection((server.host, server.port)))
+        with group.watch() as changes:
+            assert changes.next(5 * TTL).view.ids == ("a",)
+            group.update({"n": 1})
+            assert changes.next(5 * TTL).updated
 
 
 def test_dead_connections_cost_no_call(start_redis: Callable[..., Server], cluster_on: Callable[..., Cluster]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -140,11 +141,38 @@ def test_a_stranger_is_recognised(refused: Refused, secret: str, greeting: bytes
         assert "does not speak" in str(error)
 
 
-def test_a_stranger_that_repeats_our_words_does_not_show_the_secret(refused: Refused, secret: str) -> None:
-    """SAFE-1: an error that quotes the login back at us is not passed on."""
-    echo = f"-ERR unknown command `AUTH`, with args beginning with: `alice`, `{secret}`\r\n".encode()
-    with babbler(echo) as stranger:
-        refused(f"redis://alice:{secret}@{stranger.address}", kind=BackendError)
+@pytest.mark.parametrize(
+    ("echo", "kind"),
+    [
+        ("-ERR unknown command `AUTH`, with args beginning with: `alice`, `{}`", BackendError),
+        ("500 unknown command AUTH alice {}", BackendError),
+        (":{}", BackendError),
+        ("-LOADING {}", Unavailable),
+        ("-NOPERM {}", AuthenticationError),
+        ("+OK\r\n$40\r\nredis_version:{}        ", BackendError),
+    ],
+)
+def test_a_stranger_that_repeats_our_words_does_not_show_the_secret(
+    refused: Refused, secret: str, echo: str, kind: type[DrumbeatError]
+) -> None:
+    """SAFE-1: whatever quotes the login back at us is not passed on, nor chained to what is raised."""
+    with babbler(f"{echo.format(secret)}\r\n".encode()) as stranger:
+        refused(f"redis://alice:{secret}@{stranger.address}", kind=kind)
+
+
+def test_too_few_replicas_are_told(start_redis: Callable[..., Server], refused: Refused) -> None:
+    """Connecting with more min_replicas than replicas says how many there are."""
+    error = refused(f"{start_redis().url}?min_replicas=2", kind=Unavailable)
+    assert "has 0 replicas connected, and min_replicas asks for 2" in str(error)
+
+
+def test_a_server_without_a_connection_left(start_redis: Callable[..., Server], refused: Refused) -> None:
+    """A server that has all the clients that it allows says so."""
+    server = start_redis(arguments=["--maxclients", "4"])
+    with ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(socket.create_connection((server.host, server.port)))
+        assert "no connection left (maxclients)" in str(refused(server.url, kind=Unavailable))
 
 
 def test_memcached_is_not_redis(start_memcached: Callable[..., Server], refused: Refused) -> None:

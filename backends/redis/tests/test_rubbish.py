@@ -81,6 +81,7 @@ def test_a_newer_format_is_named(actor: Actor, redis_server: Server, peek: Peek,
     "place",
     [
         ("birth", "longest", "soon"),
+        ("birth", "longest", "nan"),
         ("birth", "granting", "99999999999999999999"),
         ("seat:e", "token", "1e3"),
         ("seat:e", "token", "99999999999999999999"),
@@ -97,6 +98,20 @@ def test_a_number_that_is_none_is_named(
         actor.campaign("e")
     assert found.value.key == key(actor, name)
     assert peek(redis_server.port)("HGET", key(actor, name), field) == value
+
+
+@pytest.mark.parametrize(("field", "value"), [("ttl", "soon"), ("ttl", "-5"), ("g g", "first"), ("s e", "nan")])
+def test_a_number_in_a_session_that_is_none_is_named(
+    actor: Actor, redis_server: Server, peek: Peek, field: str, value: str
+) -> None:
+    """A session whose record was spoiled is BadData at its heartbeat, not renewed for a wrong time, and not removed."""
+    actor.join("g")
+    actor.win("e")
+    peek(redis_server.port)("HSET", key(actor, "session:a"), field, value)
+    with pytest.raises(BadData) as found:
+        actor.beat()
+    assert found.value.key == key(actor, "session:a")
+    assert peek(redis_server.port)("HGET", key(actor, "session:a"), field) == value
 
 
 def test_half_a_seat_is_named(actor: Actor, redis_server: Server, peek: Peek) -> None:

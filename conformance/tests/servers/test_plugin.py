@@ -90,6 +90,13 @@ def test_url_without_port(run: Run) -> None:
     assert "redis://localhost names no port" in printed
 
 
+def test_an_unknown_way_is_refused(run: Run) -> None:
+    """A misspelt way in the environment ends the run with the known ones, rather than leave tests out."""
+    printed = run(DRUMBEAT_TEST_SERVERS="docker")
+
+    assert "DRUMBEAT_TEST_SERVERS must be one of auto, container, program, not 'docker'" in printed
+
+
 def test_could_not(run: Run) -> None:
     """Where no server can run, tests that need one are left out, and the table says why and what to install."""
     printed = run(**NOWHERE)

@@ -212,6 +212,18 @@ def test_a_new_volatile_store_makes_everybody_wait_once(volatile: RiggedWorld, m
         late.win("new")
 
 
+def test_the_wait_of_a_new_store_is_told(volatile: RiggedWorld, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever opens a session while no seat is granted is told for how long, and how to do without; not later."""
+    one = volatile.actor("a")
+    assert "no seat is granted for up to 60.1 s" in caplog.text
+    assert "on_empty_store='trust'" in caplog.text
+    volatile.pass_time(LONGEST + 0.25, one)
+    one.win("e")
+    caplog.clear()
+    volatile.actor("b")
+    assert caplog.text == ""
+
+
 @pytest.mark.parametrize("policy", ["wait", "trust"])
 def test_the_policy_can_be_set(tmp_path: Path, policy: str) -> None:
     """on_empty_store decides, whatever the backend claims of itself."""

@@ -20,7 +20,8 @@ _SLOTS = 16384
 _BUS = 10_000
 # Seconds for servers that all answer to agree with each other.
 _PATIENCE = 30.0
-_PERSISTENT = {"appendonly": "yes", "save": '""'}
+# "always", since with less a slow disk may keep what was acknowledged from a program that is killed.
+_PERSISTENT = {"appendonly": "yes", "appendfsync": "always", "save": '""'}
 _VOLATILE = {"appendonly": "no", "save": '""'}
 
 

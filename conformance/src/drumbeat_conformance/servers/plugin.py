@@ -41,7 +41,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let the functions that start servers know the way."""
-    os.environ[WAY] = str(config.getoption("--servers"))
+    way = str(config.getoption("--servers"))
+    if way not in WAYS:
+        # What comes from the environment is not checked as an option is.
+        raise pytest.UsageError(f"{WAY} must be one of {', '.join(WAYS)}, not {way!r}")
+    os.environ[WAY] = way
 
 
 @pytest.hookimpl(wrapper=True)

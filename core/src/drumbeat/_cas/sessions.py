@@ -12,6 +12,7 @@ from drumbeat._cas.call import Call, Snapshot
 from drumbeat._cas.groups import Groups
 from drumbeat._cas.records import Birth, Owner, Session, State
 from drumbeat._cas.seats import Seats
+from drumbeat._dispatcher import logger
 from drumbeat._errors import BadData, ConfigurationError, Conflict, SessionLost, Unavailable
 from drumbeat.hookspecs import (
     Beat,
@@ -48,7 +49,7 @@ class Sessions(Seats, Groups):
             birth = found.get(self._keys.birth, Birth) or self._create_birth(call, request.ttl, found)
             if birth is not None:
                 self._check_ttl(request.ttl, longest=birth.longest_ttl)
-                self._observe_birth(birth, self._clock.now())
+                self._warn_of_wait(birth)
                 record = self._succeed(request, found)
                 version = self._write_session(call, request.member_id, record, found.version(key))
                 if version is not None:
@@ -95,6 +96,16 @@ class Sessions(Seats, Groups):
             raise ConfigurationError(
                 f"a TTL of {ttl:g} s is outside what the namespace {self._keys.namespace!r} of this store allows: "
                 f"{shortest:g} to {longest:g} s"
+            )
+
+    def _warn_of_wait(self, birth: Birth) -> None:
+        left = self._observe_birth(birth, self._clock.now())
+        if left > 0 and not birth.settled and not self._trusting:
+            logger().warning(
+                "the namespace %r is new in this store, or its data was lost: no seat is granted for up to %.1f s, "
+                "since holders from before may still be at work; on_empty_store='trust' says that there are none",
+                self._keys.namespace,
+                left,
             )
 
     def _create_birth(self, call: Call, ttl: float, found: Snapshot) -> Birth | None:
