@@ -1,4 +1,4 @@
-"""A backend of your own in forty lines: a folder of small files, for the processes of one host.
+"""A backend of your own in sixty lines: a folder of small files, for the processes of one host.
 
 `CompareAndSetBackend` does everything but store bytes, so a backend over it says only how to read keys and how to
 replace one if nobody else has. Here each key is a file, and what it holds is its own version.
@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from drumbeat import Unavailable
+from drumbeat import ConfigurationError, Unavailable
 from drumbeat.cas import CompareAndSetBackend
 from drumbeat.hookspecs import BackendConfig, Capability
 
@@ -36,6 +36,8 @@ class FolderBackend(CompareAndSetBackend):
     def __init__(self, config: BackendConfig) -> None:
         super().__init__(config)
         self._folder = Path(config.url.path)
+        if not self._folder.is_dir():
+            raise ConfigurationError(f"{self._folder} is no folder; make it first")
 
     def read_many(
         self,

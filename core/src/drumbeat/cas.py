@@ -1,7 +1,7 @@
 """A complete backend from a store that can compare and set.
 
 Give `CompareAndSetBackend` two methods, `read_many` and `compare_and_set`, and it keeps every promise of
-`drumbeat.hookspecs`; `examples/cas_backend.py` does so in forty lines. `MemoryCasBackend` is its first user.
+`drumbeat.hookspecs`; `examples/cas_backend.py` does so in sixty lines. `MemoryCasBackend` is its first user.
 
 **Observation leases.** No clock but the session's own is used. A session raises a counter in its record at every
 heartbeat. Another session that has seen the counter unchanged for the whole TTL that is written beside it (counted

@@ -84,7 +84,11 @@ def _of_losses(stats: Stats) -> Iterator[Finding]:
             "for the longest TTL. Give Drumbeat a server of its own",
         )
     else:
-        yield Finding("ok", "the server has lost nothing since it was started: a seat that is missing is free")
+        yield Finding(
+            "ok",
+            "the server has lost nothing since it was started: in a namespace that is a minute old or older, a seat that "
+            "is missing is free",
+        )
 
 
 def _of_memory(stats: Stats, settings: Stats) -> Iterator[Finding]:
