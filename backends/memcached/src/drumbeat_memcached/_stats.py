@@ -86,8 +86,8 @@ def _of_losses(stats: Stats) -> Iterator[Finding]:
     else:
         yield Finding(
             "ok",
-            "the server has lost nothing since it was started: in a namespace that is a minute old or older, a seat that "
-            "is missing is free",
+            "the server has lost nothing since it was started: in a namespace that is a minute old or older, a missing "
+            "seat is free",
         )
 
 
