@@ -57,9 +57,9 @@ class Operator:
         permission = {"permType": "READWRITE", "key": _encoded(prefix), "range_end": _encoded(f"{prefix[:-1]}0")}
         self.ask("auth/role/grant", name=role, perm=permission)
 
-    def put(self, key: str, value: str) -> None:
-        """Write a key, without a lease."""
-        self.ask("kv/put", key=_encoded(key), value=_encoded(value))
+    def put(self, key: str | bytes, value: str, *, lease: int = 0) -> None:
+        """Write a key, on no lease or on this one."""
+        self.ask("kv/put", key=_encoded(key), value=_encoded(value), lease=lease)
 
     def delete(self, key: str) -> bool:
         """Delete a key; return whether it was there."""
@@ -105,8 +105,8 @@ class Operator:
         )
 
 
-def _encoded(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
+def _encoded(text: str | bytes) -> str:
+    return base64.b64encode(text.encode() if isinstance(text, str) else text).decode()
 
 
 def _decoded(text: str) -> str:

@@ -53,6 +53,31 @@ def test_without_any_client_the_error_says_what_to_install(monkeypatch: pytest.M
         load_messages()
 
 
+LOADING = """
+import os, sys
+
+class Onlooker:
+    def find_spec(self, name, path=None, target=None):
+        if name == "grpc":
+            print(os.environ.get("GRPC_ENABLE_FORK_SUPPORT"))
+
+sys.meta_path.insert(0, Onlooker())
+import drumbeat_etcd._client
+"""
+
+
+@pytest.mark.parametrize(("given", "found"), [(None, "0"), ("1", "1")])
+def test_grpc_is_told_to_stay_out_of_forks_before_it_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, found: str
+) -> None:
+    """FAULT-8: gRPC's fork handlers, which abort a child at times, are off, unless the user has set the variable."""
+    monkeypatch.delenv("GRPC_ENABLE_FORK_SUPPORT", raising=False)
+    if given is not None:
+        monkeypatch.setenv("GRPC_ENABLE_FORK_SUPPORT", given)
+    done = subprocess.run([sys.executable, "-c", LOADING], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{found}\n"
+
+
 FORKING = """
 import os, sys, drumbeat
 url, namespace, way = sys.argv[1:]

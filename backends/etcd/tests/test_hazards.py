@@ -18,8 +18,10 @@ import drumbeat
 from drumbeat import SessionLost, Unavailable, Vacant
 from drumbeat._facade import Backend
 from drumbeat.hookspecs import (
+    BackendURL,
     CandidacySubject,
     GroupSubject,
+    Holdings,
     LeaderSubject,
     Lease,
     Membership,
@@ -31,7 +33,9 @@ from drumbeat.hookspecs import (
 from drumbeat_conformance.proxy import Proxy
 from drumbeat_conformance.servers import EtcdCluster, Server
 from drumbeat_etcd._client import Client
+from drumbeat_etcd._findings import Look
 from drumbeat_etcd._operations import Place
+from drumbeat_etcd._options import read_options
 from drumbeat_etcd._watches import Watch, Watches
 
 if TYPE_CHECKING:
@@ -187,8 +191,20 @@ def test_a_membership_that_an_operator_deletes_is_lost(
     world, operator = world_on(etcd_server.url), operator_of(etcd_server)
     actor = world.actor("a")
     actor.join("g")
-    assert operator.delete(f"{world._prefix}tests/member/g/{actor.lease.incarnation}/1")
+    assert operator.delete(f"{world._prefix}tests/member/g/{actor.lease.incarnation}/{1:016}")
     assert actor.beat().lost == (Membership("g", 1),)
+
+
+def test_a_join_that_comes_late_does_not_undo_a_newer_one(etcd_server: Server, world_on: MakeWorld) -> None:
+    """GROUP-1: of two joins of one session the later attempt counts, in whatever order they are applied."""
+    actor = world_on(etcd_server.url).actor("a")
+    newest = Holdings(memberships=(Membership("g", 10),), newest_attempt=10)
+    for attempt in (2, 10, 9, 10, 1):
+        value = str(attempt).encode()
+        actor.backend.join_group(actor.lease, "g", attempt=attempt, value=value, timeout=TIMEOUT)
+        assert actor.members("g") == {"a": b"2" if attempt == 2 else b"10"}
+    assert actor.backend.heartbeat(actor.lease, newest, timeout=TIMEOUT).lost == ()
+    assert actor.members("g") == {"a": b"10"}
 
 
 def test_what_a_server_lists_late_is_not_lost(
@@ -438,6 +454,55 @@ def test_a_server_cut_off_from_the_majority_says_so(
         assert _failure(call, outcome="not_applied")
 
 
+# What an operator is told -----------------------------------------------------------------------------------
+
+
+def test_doctor_tells_of_the_cluster(start_etcd_cluster: Callable[..., EtcdCluster], world_on: MakeWorld) -> None:
+    """`doctor` tells version and servers, which of them are silent, and that a URL leaves some out."""
+    cluster = start_etcd_cluster()
+    first = cluster.nodes[0]
+    told = [world_on(url).backend().diagnose(timeout=TIMEOUT) for url in (cluster.url, first.url)]
+    assert [each[0].level for each in told] == ["ok", "ok"]
+    assert "3 of the 3 servers in the URL answer, and the cluster has 3" in told[0][0].message
+    assert not any("does not answer" in finding.message for finding in told[0])
+    assert "the URL names one server, and the cluster has 3" in told[1][-1].message
+    cluster.nodes[-1].kill()
+    silent = f"{cluster.nodes[-1].address} does not answer"
+    assert silent in [finding.message for finding in world_on(cluster.url).backend().diagnose(timeout=TIMEOUT)]
+
+
+def test_doctor_tells_of_an_alarm(operator_of: OperatorOf, start_etcd: StartEtcd, world_on: MakeWorld) -> None:
+    """`doctor` tells that the only server is full."""
+    server = start_etcd()
+    operator = operator_of(server)
+    operator.ask("maintenance/alarm", action="ACTIVATE", memberID=operator.member(), alarm="NOSPACE")
+    good, alone, full = world_on(server.url).backend().diagnose(timeout=TIMEOUT)
+    assert [each.level for each in (good, alone, full)] == ["ok", "warning", "warning"]
+    assert "only server" in alone.message
+    assert "NOSPACE" in full.message
+
+
+@pytest.mark.parametrize(
+    ("version", "members", "is_told"),
+    [
+        ("3.4.30", 3, True),
+        ("3.4.30", None, True),
+        ("3.4.30", 1, False),
+        ("3.4.31", 3, False),
+        ("3.5.12", 3, True),
+        ("3.5.13-rc.0", 3, False),
+        ("3.6.0", 3, False),
+    ],
+)
+def test_doctor_tells_of_a_version_whose_leader_may_end_leases(
+    version: str, members: int | None, *, is_told: bool
+) -> None:
+    """The issue 15247 of etcd is told of where it can happen, and only there."""
+    options = read_options(BackendURL.parse("etcd://h"))
+    findings = Look({"h:2379": version}, members, frozenset()).findings(options)
+    assert any("freezes" in finding.message for finding in findings) is is_told
+
+
 # What it costs ----------------------------------------------------------------------------------------------
 
 
@@ -484,7 +549,7 @@ def test_a_view_of_a_thousand_is_one_request(
     actor.join("g", b"x" * 100)
     ((key, value),) = operator.read(f"{world._prefix}tests/member/g/").items()
     for number in range(999):
-        operator.put(key.replace("/1", f"/{number + 2}"), value.replace('"a"', f'"a{number}"'))
+        operator.put(key.replace(f"/{1:016}", f"/{number + 2:016}"), value.replace('"a"', f'"a{number}"'))
     before = operator.requests()
     assert len(actor.members("g")) == 1000
     assert operator.requests() - before == 1

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 import grpc  # type: ignore[import-untyped]
 import pytest
 from harness import TIMEOUT, World
-from support import Cluster
+from support import Background, Cluster, eventually
 
 import drumbeat
 from drumbeat import AuthenticationError, BadData, ConfigurationError, DrumbeatError, Unavailable
-from drumbeat.hookspecs import Holdings
+from drumbeat.hookspecs import BackendURL, Holdings, SessionRequest
+from drumbeat_conformance.proxy import Proxy
 from drumbeat_conformance.servers import Certificates, Server
 from drumbeat_conformance.strangers import babbler, mute
-from drumbeat_etcd._client import load_messages
+from drumbeat_etcd._client import Client, load_messages
+from drumbeat_etcd._options import read_options
 
 if TYPE_CHECKING:
     from backends.etcd.tests.conftest import Operator
@@ -44,6 +46,7 @@ SECRET = "hunter2-secret"  # noqa: S105 - that of conftest.py
         (f"etcds://h?tls_ca_file={__file__}", "tls_ca_file=.* is no readable file of certificates"),
         ("etcds://h?tls_key=/x", "tls_key without tls_certificate"),
         ("etcd://h?no_such_option=1", "no option 'no_such_option'"),
+        ("etcds://a..b?tls_verify=false", r"'a\.\.b', which can be no name"),
     ],
 )
 def test_a_url_that_can_never_work_is_refused(refused: Refused, url: str, told: str) -> None:
@@ -120,6 +123,15 @@ def test_a_session_shows_no_secret(with_users: WithUsers, cluster_on: Callable[.
     operator.permit("app", f"{cluster.namespace}/")
     session = cluster.connect("a")
     assert SECRET not in repr(session) + str(vars(session))
+
+
+def test_doctor_tells_of_a_password_in_plain_text(with_users: WithUsers, world_on: Callable[..., World]) -> None:
+    """`doctor` warns, without the password, where the URL sends one without TLS."""
+    operator = with_users("tests/")
+    findings = world_on(f"etcd://app:{SECRET}@{operator.address}").backend().diagnose(timeout=TIMEOUT)
+    assert "1 of the 1 servers in the URL answer, and the cluster has 1" in findings[0].message
+    assert "use etcds://" in findings[-1].message
+    assert SECRET not in str(findings)
 
 
 # TLS --------------------------------------------------------------------------------------------------------
@@ -240,12 +252,50 @@ def test_one_dead_endpoint_among_several(etcd_server: Server, cluster_on: Callab
             assert term.held
 
 
+def test_an_endpoint_without_an_address_is_passed_over(etcd_server: Server) -> None:
+    """A request that met a name that cannot be resolved goes to the next endpoint at once."""
+    client = _client_of(f"etcd://nosuch.invalid,{etcd_server.address}")
+    assert client.version(TIMEOUT).startswith("3.")
+    client.close()
+
+
+def test_a_call_under_way_at_close_says_so(etcd_server: Server) -> None:
+    """A call that close() cuts off does not send its user to look after the server."""
+    with Proxy(etcd_server.host, etcd_server.port) as proxy:
+        client = _client_of(f"etcd://{proxy.address}")
+        client.version(TIMEOUT)
+        proxy.drop_replies()
+        turns = proxy.turns
+        call = Background(lambda: client.version(TIMEOUT))
+        eventually(lambda: proxy.turns > turns, within=TIMEOUT)
+        client.close()
+        with pytest.raises(Unavailable, match="was closed here"):
+            call.result()
+
+
+def _client_of(url: str) -> Client:
+    return Client(read_options(BackendURL.parse(url)), prefix="tests/")
+
+
 # Rubbish ----------------------------------------------------------------------------------------------------
 
-RUBBISH = ("", "rubbish", "[]", '{"format":1}', '[1,"a","b"]\n', '[2,"a","b","c",1,2.0]\n')
+RUBBISH = {
+    "empty": "",
+    "text": "rubbish",
+    "list": "[]",
+    "object": '{"format":1}',
+    "short": '[1,"a","b"]\n',
+    "newer": '[2,"a","b","c",1,2.0]\n',
+    "deep": "[" * 100_000,
+    "endless": '[1,"a","b","c",1,Infinity]\n',
+    "no-number": '[1,"a","b","c",1,NaN]\n',
+    "over-before": '[1,"a","b","c",1,0]\n',
+    "bool-ttl": '[1,"a","b","c",1,true]\n',
+    "bool-attempt": '[1,"a","b","c",true,5]\n',
+}
 
 
-@pytest.mark.parametrize("rubbish", RUBBISH)
+@pytest.mark.parametrize("rubbish", RUBBISH.values(), ids=RUBBISH)
 def test_rubbish_of_another_program_is_named_and_stays(
     operator_of: Callable[[Server], Operator],
     etcd_server: Server,
@@ -281,6 +331,59 @@ def test_rubbish_of_another_program_is_named_and_stays(
     assert [key for key in operator.read(f"{root}candidate/") if actor.lease.incarnation in key] == [
         f"{root}candidate/good/{actor.lease.incarnation}/{seat.attempt}"
     ]
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_session_key_without_a_lease_is_no_session(
+    operator_of: Callable[[Server], Operator], etcd_server: Server, world_on: Callable[..., World], *, replace: bool
+) -> None:
+    """SAFE-2: a record that hangs on no lease is nobody's session: BadData with the key, also to who would replace."""
+    world, operator = world_on(etcd_server.url), operator_of(etcd_server)
+    root = f"{world._prefix}tests/"
+    world.actor("a")
+    operator.put(f"{root}session/b", operator.read(root)[f"{root}session/a"])
+    request = SessionRequest(incarnation="new", member_id="b", ttl=30.0, replace=replace)
+    with pytest.raises(BadData, match="no lease") as failure:
+        world.backend().open_session(request, timeout=TIMEOUT)
+    assert failure.value.key == f"{root}session/b"
+
+
+def test_foreign_keys_on_our_lease_are_no_concern(
+    operator_of: Callable[[Server], Operator], etcd_server: Server, world_on: Callable[..., World]
+) -> None:
+    """BEAT-10: what an operator has hung on a session's lease fails no heartbeat, takes nothing, and stays."""
+    world, operator = world_on(etcd_server.url), operator_of(etcd_server)
+    actor = world.actor("a")
+    actor.join("g")
+    actor.win("e")
+    prefix, owner = world._prefix, actor.lease.incarnation
+    lease = operator.lease_of(f"{prefix}tests/session/a")
+    keys = [f"{prefix}{end}" for end in ("foo", "a/b", "other/leader/e", f"other/member/g/{owner}/1")]
+    keys += [
+        f"{prefix}tests/{end}" for end in ("x", "member/g/x", f"member/g/{owner}/x", "member/g/else/1", "leader/a/b")
+    ]
+    keys.append(f"leader/{prefix}")
+    for key in keys:
+        operator.put(key, "rubbish", lease=lease)
+    operator.put(prefix.encode() + b"\xff", "rubbish", lease=lease)
+    assert actor.beat().lost == ()
+    assert all(operator.delete(key) for key in keys)
+
+
+def test_a_seat_of_ours_that_is_rubbish_is_lost_and_removed(
+    operator_of: Callable[[Server], Operator], etcd_server: Server, world_on: Callable[..., World]
+) -> None:
+    """SAFE-2: rubbish that an operator has put on our lease where a seat is fails no heartbeat, and makes room."""
+    world, operator = world_on(etcd_server.url), operator_of(etcd_server)
+    actor, key = world.actor("a"), f"{world._prefix}tests/leader/e"
+    actor.win("e")
+    operator.put(key, "rubbish", lease=operator.lease_of(key))
+    actor.seats.clear()
+    actor.candidacies.clear()
+    # The first heartbeat removes the candidate, the second the seat.
+    assert [actor.beat().lost for _ in range(2)] == [(), ()]
+    assert operator.read(f"{world._prefix}tests/leader/") == {}
+    actor.win("e")
 
 
 def test_a_newer_format_is_said_to_be_one(

@@ -9,7 +9,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from drumbeat import ConfigurationError, Conflict, SessionLost
+from drumbeat import BadData, ConfigurationError, Conflict, SessionLost
 from drumbeat.hookspecs import (
     BackendConfig,
     BackendProfile,
@@ -18,6 +18,7 @@ from drumbeat.hookspecs import (
     Cancel,
     CandidacySubject,
     Capability,
+    Finding,
     GroupRecord,
     GroupSubject,
     Holdings,
@@ -44,6 +45,7 @@ from drumbeat.hookspecs import (
     hookimpl,
 )
 from drumbeat.options import TLS_OPTIONS
+from drumbeat_etcd._findings import numbers
 from drumbeat_etcd._holdings import Claims
 from drumbeat_etcd._operations import Created, Delete, Place, Put, Read, Transaction, countdown
 from drumbeat_etcd._options import read_options
@@ -112,12 +114,17 @@ class EtcdBackend:
     def describe_backend(self, timeout: float) -> BackendProfile:
         """Return what is promised, if the server is recent enough for it."""
         version = self._connection().version(timeout)
-        if _numbers(version) < LOWEST_VERSION:
+        if numbers(version) < LOWEST_VERSION:
             raise ConfigurationError(
                 f"etcd at {self._connection().address} has version {version}; drumbeat-etcd needs "
                 f"{'.'.join(map(str, LOWEST_VERSION))} or later"
             )
         return replace(PROFILE, server=f"etcd {version}", limits=replace(PROFILE.limits, max_ttl=self._longest_ttl()))
+
+    @hookimpl
+    def diagnose_backend(self, timeout: float) -> tuple[Finding, ...]:
+        """Return what the cluster tells of its servers and alarms, and what of it an operator may want to change."""
+        return self._connection().look(timeout).findings(self._options)
 
     # Sessions -----------------------------------------------------------------------------------------------
 
@@ -137,7 +144,7 @@ class EtcdBackend:
             Transaction((Created(key),), then=(Put(key, record.encode(), lease_id),), otherwise=(Read(key),)), left()
         )
         other = taken.answers[0].entry
-        if other is not None and Record.decode(other).incarnation != request.incarnation:
+        if other is not None and self._owner(other) != request.incarnation:
             # So quickly that it was not there yet when room was made.
             client.revoke(lease_id, left())
             raise self._conflict(other, left)
@@ -160,7 +167,7 @@ class EtcdBackend:
             held |= {entry.key for entry in self._read_many(proofs, left) if entry.lease == lease_id}
             lost = claims.lost(held)
         for one in claims.abandoned(held):
-            self._remove(lease, holdings, one, left)
+            self._remove(lease, one, left)
         return Beat(replace(lease, ttl=float(renewal.ttl)), lost)
 
     @hookimpl
@@ -200,23 +207,26 @@ class EtcdBackend:
 
     @hookimpl
     def join_group(self, lease: Lease, group: str, attempt: int, value: bytes, timeout: float) -> Joined:
-        """Put the membership of this attempt in place of that of an earlier one."""
+        """Put the membership of this attempt in place of that of an earlier one; a later one stays."""
         prefix = self._keys.places(group, lease.incarnation)
         key = self._keys.place(group, lease.incarnation, attempt)
         record = self._record(lease, group, attempt, value)
         outcome = self._connection().transact(
             Transaction(
+                # A request that comes late must not undo what a later attempt did.
+                (Created(f"{key}\0", end=after(prefix)),),
                 then=(
                     Read(key, keys_only=True),
                     Delete(prefix, key),
-                    Delete(f"{key}\0", after(prefix)),
                     Put(key, record.encode(), self._lease_id(lease.incarnation)),
-                )
+                ),
             ),
             timeout,
         )
-        same, lower, higher, _ = outcome.answers
-        return Joined(bool(same.entries or lower.deleted or higher.deleted))
+        if not outcome.succeeded:
+            return Joined(was_member=True)
+        same, lower, _ = outcome.answers
+        return Joined(bool(same.entries or lower.deleted))
 
     @hookimpl
     def update_member(self, lease: Lease, group: str, value: bytes, timeout: float) -> Updated:
@@ -419,11 +429,17 @@ class EtcdBackend:
             self._create_birth(left)
         else:
             self._check_ttl(request.ttl, Record.decode(birth.entry).ttl)
-        if other.entry is None or Record.decode(other.entry).incarnation == request.incarnation:
+        if other.entry is None or self._owner(other.entry) == request.incarnation:
             return
         if not request.replace:
             raise self._conflict(other.entry, left)
         self._connection().revoke(other.entry.lease, left())
+
+    def _owner(self, session: Entry) -> str:
+        """Return whose session a key is; raise BadData if no session can be behind it."""
+        if not session.lease:
+            raise BadData(session.key, "it hangs on no lease, so no session wrote it; delete it if nobody needs it")
+        return Record.decode(session).incarnation
 
     def _create_birth(self, left: Callable[[], float]) -> None:
         """Write the birth record, with a key beside it that keeps seats from being won for the longest TTL."""
@@ -453,31 +469,30 @@ class EtcdBackend:
         if session is None or session.lease != self._lease_id(lease.incarnation):
             raise SessionLost(f"the key of session {lease.incarnation} of {lease.member_id!r} is gone from etcd")
 
-    def _remove(self, lease: Lease, holdings: Holdings, one: Held, left: Callable[[], float]) -> None:
-        """Remove what an abandoned attempt holds; of a seat without its candidate, ask whose it is."""
+    def _remove(self, lease: Lease, one: Held, left: Callable[[], float]) -> None:
+        """Remove what an abandoned attempt holds, or a seat that has lost its candidate."""
         if one.kind == "member":
             self._connection().transact(Transaction(then=(Delete(one.key),)), left())
         elif one.kind == "candidate":
             self._vacate(lease, self._keys.seat_of(one.name), one.key, one.attempt, left)
         else:
-            entry = self._read(one.key, left())
-            if entry is not None and entry.lease == self._lease_id(lease.incarnation):
-                seat = Record.decode(entry)
-                mine = self._keys.candidate(seat.name, lease.incarnation, seat.attempt)
-                if seat.attempt <= holdings.newest_attempt:
-                    self._vacate(lease, one.key, mine, seat.attempt, left)
+            self._clear_seat(lease, one, left)
+
+    def _clear_seat(self, lease: Lease, one: Held, left: Callable[[], float]) -> None:
+        """Remove a seat on our lease whose candidate is gone, whatever its value, unless it was won anew since."""
+        entry = self._read(one.key, left())
+        if entry is None or entry.lease != self._lease_id(lease.incarnation):
+            return
+        mine = self._keys.candidacies_of(one.name, lease.incarnation)
+        unchanged = Created(one.key, entry.created), Created(mine, end=after(mine))
+        self._connection().transact(Transaction(unchanged, then=(Delete(one.key),)), left())
 
     def _vacate(self, lease: Lease, leader: str, mine: str, attempt: int, left: Callable[[], float]) -> bool:
         """Delete an attempt's key, and the seat if it has it; return whether there was anything."""
         lease_id = self._lease_id(lease.incarnation)
         while True:
             seat = self._read(leader, left())
-            # What is not on our lease is not read, so that rubbish there is in nobody's way.
-            is_ours = (
-                seat is not None
-                and seat.lease == lease_id
-                and Record.decode(seat).belongs_to(lease.incarnation, attempt)
-            )
+            is_ours = seat is not None and seat.lease == lease_id and _belongs(seat, lease.incarnation, attempt)
             unchanged = Created(leader, 0 if seat is None else seat.created)
             deletions = (Delete(leader), Delete(mine)) if is_ours else (Delete(mine),)
             done = self._connection().transact(Transaction((unchanged,), then=deletions), left())
@@ -494,5 +509,9 @@ def _leader(entry: Entry | None) -> LeaderRecord | Vacant:
     )
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+def _belongs(seat: Entry, incarnation: str, attempt: int) -> bool:
+    try:
+        return Record.decode(seat).belongs_to(incarnation, attempt)
+    except BadData:
+        # Rubbish is in nobody's way; once its candidate is gone, the heartbeat removes it.
+        return False

@@ -7,7 +7,7 @@ import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import grpc  # type: ignore[import-untyped]
+from drumbeat_etcd._grpc import grpc
 
 if TYPE_CHECKING:
     from drumbeat.options import TLS

@@ -11,13 +11,14 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from drumbeat import ConfigurationError, Forked, SessionLost, Unavailable
+from drumbeat import AuthenticationError, ConfigurationError, DrumbeatError, Forked, SessionLost, Unavailable
 from drumbeat_etcd._channels import open_channel
+from drumbeat_etcd._findings import Look
 from drumbeat_etcd._operations import (
     Answer,
     Delete,
@@ -36,8 +37,7 @@ from drumbeat_etcd._translate import LeaseExists, TokenRefused, translated
 if TYPE_CHECKING:
     from types import ModuleType
 
-    import grpc  # type: ignore[import-untyped]
-
+    from drumbeat_etcd._grpc import grpc
     from drumbeat_etcd._operations import Operation
     from drumbeat_etcd._options import Options
 
@@ -94,6 +94,10 @@ class _Response(Protocol):
     response_delete_range: _Deletion
 
 
+class _Alarm(Protocol):
+    alarm: int
+
+
 class _Reply(Protocol):
     """A protobuf message; which of these it has depends on what was asked."""
 
@@ -108,6 +112,8 @@ class _Reply(Protocol):
     created: bool
     canceled: bool
     cancel_reason: str
+    members: Sequence[object]
+    alarms: Sequence[_Alarm]
 
 
 class _Stream(Protocol):
@@ -184,7 +190,7 @@ class Client:
             return [answer.result() for answer in pending]
 
         renewed, listed, read = self._call(send, timeout, role="beats")
-        return Renewal(renewed.TTL, frozenset(key.decode() for key in listed.keys), _outcome(read))
+        return Renewal(renewed.TTL, frozenset(_text(key) for key in listed.keys), _outcome(read))
 
     def open_watches(self, timeout: float) -> WatchStream:
         """Open the stream on which any number of watches is told."""
@@ -196,6 +202,38 @@ class Client:
             return WatchStream(self, stream, requests)
 
         return self._call(send, timeout)
+
+    def look(self, timeout: float) -> Look:
+        """Ask each server for its version, all at the same time, and one of them for the cluster's state.
+
+        What a server does not tell, or not to this user, is left out.
+        """
+        left = countdown(timeout)
+        members: int | None = None
+        alarms: frozenset[str] = frozenset()
+        with suppress(AuthenticationError, Unavailable):
+            members = len(self._ask("Cluster/MemberList", left() / 3).members)
+        with suppress(AuthenticationError, Unavailable):
+            raised = self._ask("Maintenance/Alarm", left() / 2).alarms
+            alarms = frozenset(self._rpc.AlarmType.Name(each.alarm) for each in raised)
+        versions = self._versions(left)
+        if not any(versions.values()):
+            raise Unavailable(f"none of the etcd servers answers: {', '.join(versions)}")
+        return Look(versions, members, alarms)
+
+    def _versions(self, left: Callable[[], float]) -> dict[str, str | None]:
+        pending: dict[str, grpc.Future] = {}
+        for number, address in enumerate(self._options.endpoints):
+            with suppress(DrumbeatError), translated(address, prefix=self._prefix):
+                channel = self._channel("calls", left(), number)
+                status = channel.unary_unary(*self._method("Maintenance/Status"))
+                metadata = self._metadata(channel, left())
+                pending[address] = status.future(self.message("StatusRequest"), timeout=left(), metadata=metadata)
+        versions: dict[str, str | None] = dict.fromkeys(self._options.endpoints)
+        for address, answer in pending.items():
+            with suppress(DrumbeatError), translated(address, prefix=self._prefix):
+                versions[address] = answer.result().version
+        return versions
 
     # How it is asked ----------------------------------------------------------------------------------------
 
@@ -279,9 +317,9 @@ class Client:
             token = self._token = authenticate(who, timeout=timeout).token
         return (*REQUIRE_LEADER, ("token", token))
 
-    def _channel(self, role: str, timeout: float) -> grpc.Channel:
+    def _channel(self, role: str, timeout: float, number: int | None = None) -> grpc.Channel:
         with self._lock:
-            place = (role, self._current)
+            place = (role, self._current if number is None else number)
             known = self._channels.get(place)
         if known is not None:
             return known
@@ -390,4 +428,8 @@ def _outcome(reply: _Reply) -> Outcome:
 
 
 def _entry(kv: _KeyValue) -> Entry:
-    return Entry(kv.key.decode(errors="backslashreplace"), kv.value, kv.create_revision, kv.lease)
+    return Entry(_text(kv.key), kv.value, kv.create_revision, kv.lease)
+
+
+def _text(key: bytes) -> str:
+    return key.decode(errors="backslashreplace")

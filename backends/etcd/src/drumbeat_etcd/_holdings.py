@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from drumbeat.hookspecs import Membership
+from drumbeat.hookspecs import Membership, encode_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from drumbeat.hookspecs import Holdings, Seat
     from drumbeat_etcd._records import Keys
+
+ATTEMPT: Final = re.compile("[0-9]{1,16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +30,19 @@ class Held:
     attempt: int
 
     @classmethod
-    def parse(cls, key: str) -> Held:
-        """Take apart one of our keys."""
-        _, kind, name, *rest = key.split("/")
-        return cls(key, kind, name, int(rest[1]) if rest else 0)
+    def parse(cls, key: str, *, root: str, owner: str) -> Held | None:
+        """Take apart a key below `root`; None for one that no session of `owner` would make."""
+        if not key.startswith(root):
+            return None
+        match key.removeprefix(root).split("/"):
+            case ["session" | "leader" as kind, name]:
+                return cls(key, kind, name, 0)
+            case ["member" | "candidate" as kind, name, incarnation, attempt] if (
+                incarnation == owner and ATTEMPT.fullmatch(attempt)
+            ):
+                return cls(key, kind, name, int(attempt))
+            case _:
+                return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +61,16 @@ class Claims:
 
     def lost(self, found: Iterable[str]) -> tuple[Seat | Membership, ...]:
         """Return the holdings that these keys do not prove."""
-        held = {key: Held.parse(key) for key in found}
+        held = self._parse(found)
         newest = self.holdings.newest_attempt
         # A join that was sent after the holdings were listed has not lost the membership, but renewed it.
-        renewed = {one.name for one in held.values() if one.kind == "member" and one.attempt > newest}
-        seats = [seat for seat in self.holdings.seats if not self.proofs(seat) <= held.keys()]
+        renewed = {one.name for one in held if one.kind == "member" and one.attempt > newest}
+        keys = {one.key for one in held}
+        seats = [seat for seat in self.holdings.seats if not self.proofs(seat) <= keys]
         places = [
             place
             for place in self.holdings.memberships
-            if not self.proofs(place) <= held.keys() and Held.parse(*self.proofs(place)).name not in renewed
+            if not self.proofs(place) <= keys and encode_key(place.group) not in renewed
         ]
         return *seats, *places
 
@@ -66,7 +79,7 @@ class Claims:
 
         A seat is told by its candidate's key; it is listed here only if somebody has deleted that.
         """
-        held = [Held.parse(key) for key in found]
+        held = self._parse(found)
         every: tuple[Seat | Membership, ...] = (*self.holdings.seats, *self.holdings.memberships)
         queued = self.holdings.candidacies
         wanted = {key for one in every for key in self.proofs(one)}
@@ -79,3 +92,8 @@ class Claims:
             and one.attempt <= self.holdings.newest_attempt
             and (one.kind in {"member", "candidate"} or (one.kind == "leader" and one.name not in told))
         ]
+
+    def _parse(self, found: Iterable[str]) -> list[Held]:
+        """Take apart the keys on our lease; an operator may have put others there, which are not our concern."""
+        parsed = (Held.parse(key, root=self.keys.root, owner=encode_key(self.incarnation)) for key in found)
+        return [one for one in parsed if one is not None]

@@ -33,9 +33,18 @@ def read_options(url: BackendURL) -> Options:
         raise ConfigurationError(f"{url} has a path, which etcd does not have; use namespace= to keep users apart")
     if (url.username is None) != (url.password is None):
         raise ConfigurationError(f"{url} needs both a user and a password, or neither")
+    for host, _ in url.hosts:
+        _check_host(url, host)
     return Options(
         endpoints=tuple(f"{f'[{host}]' if ':' in host else host}:{port or DEFAULT_PORT}" for host, port in url.hosts),
         tls=read_tls(url, secure=url.scheme == "etcds"),
         username=url.username,
         password=url.password,
     )
+
+
+def _check_host(url: BackendURL, host: str) -> None:
+    try:
+        host.encode("idna")
+    except UnicodeError as error:
+        raise ConfigurationError(f"{url} has the host {host!r}, which can be no name of a server: {error}") from error

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from drumbeat_etcd._operations import Entry
 
 FORMAT: Final = 1
+#: Seconds: no lease is longer, see MaxLeaseTTL in
+#: https://github.com/etcd-io/etcd/blob/release-3.4/lease/lessor.go
+LONGEST_TTL: Final = 9_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,8 @@ class Keys:
         return f"{self.members(group)}{encode_key(incarnation)}/"
 
     def place(self, group: str, incarnation: str, attempt: int) -> str:
-        """Return the key of a membership."""
-        return f"{self.places(group, incarnation)}{attempt}"
+        """Return the key of a membership; those of later attempts sort after it."""
+        return f"{self.places(group, incarnation)}{attempt:016d}"
 
     def candidates(self, election: str) -> str:
         """Return the prefix of the queue of an election."""
@@ -63,7 +66,11 @@ class Keys:
 
     def candidate(self, election: str, incarnation: str, attempt: int) -> str:
         """Return the key of an attempt, which stays while the attempt holds the seat."""
-        return f"{self.candidates(election)}{encode_key(incarnation)}/{attempt}"
+        return f"{self.candidacies_of(encode_key(election), incarnation)}{attempt}"
+
+    def candidacies_of(self, encoded: str, incarnation: str) -> str:
+        """Return the prefix of a session's attempts in an election whose name is encoded already."""
+        return f"{self.root}candidate/{encoded}/{encode_key(incarnation)}/"
 
     def leader(self, election: str) -> str:
         """Return the key of the seat."""
@@ -103,10 +110,12 @@ class Record:
         line, _, value = entry.value.partition(b"\n")
         try:
             header = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise BadData(entry.key, "its value is not a Drumbeat record") from None
         match header:
-            case [1, str(member_id), str(incarnation), str(name), int(attempt), int() | float() as ttl]:
+            case [1, str(member_id), str(incarnation), str(name), int(attempt), int() | float() as ttl] if (
+                0 < ttl <= LONGEST_TTL and not isinstance(attempt, bool) and not isinstance(ttl, bool)
+            ):
                 return cls(
                     member_id=member_id, incarnation=incarnation, name=name, attempt=attempt, ttl=ttl, value=value
                 )

@@ -5,9 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-import grpc  # type: ignore[import-untyped]
-
 from drumbeat import AuthenticationError, BackendError, ConfigurationError, SessionLost, Unavailable
+from drumbeat_etcd._grpc import grpc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +39,8 @@ _MEANINGS: Final[tuple[tuple[str, type[Exception], str], ...]] = (
 _NOT_APPLIED: Final = (
     "failed to connect to all addresses",
     "DNS resolution failed",
+    # The same since gRPC 1.85.
+    "errors resolving",
     "etcdserver: no leader",
     "etcdserver: too many requests",
     "etcdserver: mvcc: database space exceeded",
@@ -81,6 +82,9 @@ def _meaning(error: grpc.RpcError, address: str, prefix: str) -> Exception:
             f"etcd at {address} does not let this user do that; the role needs "
             f"`etcdctl role grant-permission ROLE readwrite --prefix {prefix}`"
         )
+    if "Channel closed" in details:
+        # By close(), while the call was under way.
+        return Unavailable(f"the connection to etcd at {address} was closed here")
     if code is Code.DEADLINE_EXCEEDED:
         return Unavailable(f"etcd at {address} did not answer in time")
     if code in _TRANSIENT:
