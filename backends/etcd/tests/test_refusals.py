@@ -46,7 +46,7 @@ SECRET = "hunter2-secret"  # noqa: S105 - that of conftest.py
         (f"etcds://h?tls_ca_file={__file__}", "tls_ca_file=.* is no readable file of certificates"),
         ("etcds://h?tls_key=/x", "tls_key without tls_certificate"),
         ("etcd://h?no_such_option=1", "no option 'no_such_option'"),
-        ("etcds://a..b?tls_verify=false", r"'a\.\.b', which can be no name"),
+        ("etcds://a..b?tls_verify=false", r"'a\.\.b' in etcds://a\.\.b can be no host name"),
     ],
 )
 def test_a_url_that_can_never_work_is_refused(refused: Refused, url: str, told: str) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from harness import plugin_of
 from support import eventually
 
-from drumbeat.hookspecs import CandidacySubject, SessionRequest, Vacant, Waiting
+from drumbeat.hookspecs import CandidacySubject, GroupSubject, SessionRequest, Vacant, Waiting
+from drumbeat_zookeeper import ZooKeeperBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
     from drumbeat_conformance.servers import Server
 
 CANDIDATES = 8
+#: More than the pipe that wakes kazoo's thread takes bytes, which is about 278.
+MANY = 400
 
 
 def folder(made: World, part: str) -> str:
@@ -89,6 +95,23 @@ def test_watches_outlive_a_broken_connection(
     waiter.win("e")
 
 
+def test_hundreds_of_watches_outlive_a_broken_connection(proxy: Proxy, world: Callable[..., World]) -> None:
+    """WATCH-2: however many watches a reconnection has to set again, it waits for nobody, and calls are answered."""
+    actor = world(f"zookeeper://{proxy.address}", ttl=30.0).actor("a")
+    hints: list[int] = []
+    for number in range(MANY):
+        actor.backend.watch(actor.lease, GroupSubject(f"g{number}"), lambda: hints.append(1), timeout=5.0)
+    proxy.cut()
+    proxy.restore()
+    # Each watch that is set again gives a hint, since nobody knows what happened meanwhile.
+    eventually(lambda: len(hints) >= MANY, within=10.0)
+    answers: list[object] = []
+    # In a thread, or a call that is never answered would be a test that never ends.
+    threading.Thread(target=lambda: answers.append(actor.members("g0")), daemon=True).start()
+    eventually(lambda: answers, within=10.0)
+    assert answers == [{}]
+
+
 @pytest.mark.parametrize("part", ["leaders", "elections"])
 def test_a_seat_that_an_operator_deletes_is_noticed(
     zookeeper_server: Server, world: Callable[..., World], operator: Callable[..., KazooClient], part: str
@@ -143,6 +166,34 @@ def test_order_is_that_of_arrival_whatever_the_names(zookeeper_server: Server, w
         order.append(winner.member_id)
         waiting.remove(winner)
     assert order == ["c", "b", "a"]
+
+
+def test_two_threads_may_look_at_one_queue(
+    zookeeper_server: Server, world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LEAD-12: a thread that saw an older queue takes no candidate out of the queue that another one looks at."""
+    made = world(zookeeper_server.url, ttl=30.0)
+    first, second = made.actor("a"), made.actor("b")
+    seat = first.win("e")
+    second.wait_for("e")
+    backend = plugin_of(first.backend)
+    assert isinstance(backend, ZooKeeperBackend)
+    session = backend._sessions[first.lease.incarnation]
+    names = tuple(
+        f"{actor.lease.incarnation}-{attempt}"
+        for actor, attempt in ((first, seat.attempt), (second, second.newest_attempt))
+    )
+    until = time.monotonic() + 5.0
+    session._in_order("e", names[:1], until)
+    read = session._read
+
+    def read_late(*asked: object) -> list[object]:
+        monkeypatch.setattr(session, "_read", read)
+        assert session._in_order("e", (), until) == []
+        return read(*asked)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(session, "_read", read_late)
+    assert session._in_order("e", names, until) == [f"{folder(made, 'elections')}/e/{name}" for name in names]
 
 
 def test_a_queue_leaves_nothing_behind(

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
-from harness import plugin_of
+from harness import Actor, plugin_of
 from support import eventually
 
-from drumbeat import Unavailable
+from drumbeat import SessionLost, Unavailable
 from drumbeat.hookspecs import Vacant, Won
 from drumbeat_zookeeper import ZooKeeperBackend
+from drumbeat_zookeeper._link import Link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from harness import Actor, World
+    from harness import World
     from kazoo.client import KazooClient  # type: ignore[import-untyped]
 
     from drumbeat_conformance.proxy import Proxy
     from drumbeat_conformance.servers import Server
-    from drumbeat_zookeeper._link import Link
 
 T = TypeVar("T")
 
@@ -53,6 +54,43 @@ def at_last(call: Callable[[], T]) -> T:
 
     eventually(tried, within=10.0)
     return answers[0]
+
+
+def test_an_opening_whose_answer_is_lost_is_repeated(
+    proxy: Proxy, world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAULT-7: the repetition is no conflict with the session of the first request, whose key nobody knows."""
+    made = world(f"zookeeper://{proxy.address}", ttl=30.0)
+    made.actor("warm")
+    actor = Actor(made, "a", backend=made.backend())
+    request = actor.request()
+    call = Link.call
+
+    def losing(link: Link, *requests: object, until: float) -> list[object]:
+        if str(getattr(requests[0], "path", "")).endswith("/sessions/a"):
+            proxy.drop_replies(1)
+        return call(link, *requests, until=until)
+
+    monkeypatch.setattr(Link, "call", losing)
+    with pytest.raises(Unavailable):
+        actor.backend.open_session(request, timeout=5 * SHORT)
+    monkeypatch.setattr(Link, "call", call)
+    proxy.restore()
+    assert at_last(lambda: actor.open(request)).incarnation == request.incarnation
+    assert actor.beat().lost == ()
+
+
+def test_an_opening_repeated_by_another_object_takes_over(
+    zookeeper_server: Server, world: Callable[..., World]
+) -> None:
+    """FAULT-7: one incarnation is one session, also where two objects ask for it: the later one has it."""
+    made = world(zookeeper_server.url, ttl=30.0)
+    first = made.actor("a")
+    again = Actor(made, "a", backend=made.backend())
+    again.open(replace(again.request(), incarnation=first.lease.incarnation))
+    assert again.beat().lost == ()
+    with pytest.raises(SessionLost):
+        first.beat()
 
 
 def test_a_join_whose_answer_is_lost_goes_at_the_next_heartbeat(proxy: Proxy, pair: tuple[Actor, Actor]) -> None:

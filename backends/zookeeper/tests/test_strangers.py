@@ -175,7 +175,22 @@ def test_a_node_of_somebody_else_in_place_of_the_namespace(
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"rubbish", b"{}\n", b'{"format": 2}\n', b'{"format": 1, "incarnation": 3}\n', b"[]"]
+    "data",
+    [
+        b"",
+        b"rubbish",
+        b"{}\n",
+        b'{"format": 2}\n',
+        b'{"format": 1, "incarnation": 3}\n',
+        b"[]",
+        pytest.param(b"[" * 100_000, id="deep"),
+        *(
+            b'{"format": 1, "incarnation": "i", "member_id": "b", %b}\n' % fields
+            for fields in (b'"ttl": NaN', b'"ttl": Infinity', b'"ttl": 0', b'"ttl": -1', b'"ttl": true', b'"ttl": 1e9')
+        ),
+        b'{"format": 1, "incarnation": "i", "member_id": "b", "ttl": 1, "attempt": true}\n',
+        b'{"format": 1, "incarnation": "i", "member_id": "b", "ttl": 1, "secret": "zz"}\n',
+    ],
 )
 def test_rubbish_under_our_nodes(
     zookeeper_server: Server, world: Callable[..., World], operator: Operator, data: bytes
@@ -204,13 +219,65 @@ def test_rubbish_under_our_nodes(
         actor.campaign("e")
 
 
-def test_a_namespace_with_a_part_missing(
+def test_rubbish_in_one_election_ends_no_session(
     zookeeper_server: Server, world: Callable[..., World], operator: Operator
+) -> None:
+    """SAFE-2: an election with somebody else's leader cannot be won; heartbeats go on, and the attempt is forgotten."""
+    made = world(zookeeper_server.url, ttl=30.0)
+    actor = made.actor("a")
+    seat = actor.win("e")
+    client = operator(zookeeper_server.address)
+    client.create(f"/{made._prefix}tests/leaders/f", b"rubbish")
+    for _ in range(2):
+        with pytest.raises(BadData):
+            actor.campaign("f")
+    del actor.candidacies["f"]
+    assert actor.beat().lost == ()
+    assert actor.seats == {"e": seat}
+    assert client.get_children(f"/{made._prefix}tests/elections/f") == []
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", b"another"])
+def test_a_group_whose_node_does_not_have_its_name(
+    zookeeper_server: Server, world: Callable[..., World], operator: Operator, data: bytes
+) -> None:
+    """SAFE-2: a group's node that names no group, or another one, is named rather than listed."""
+    made = world(zookeeper_server.url, ttl=30.0)
+    actor = made.actor("a")
+    path = f"/{made._prefix}tests/groups/g"
+    client = operator(zookeeper_server.address)
+    client.create(path, data)
+    client.create(f"{path}/x", b"")
+    with pytest.raises(BadData) as failure:
+        actor.groups()
+    assert failure.value.key == path
+
+
+@pytest.mark.parametrize("ephemeral", [False, True])
+def test_a_session_that_does_not_own_its_node(
+    zookeeper_server: Server, world: Callable[..., World], operator: Operator, ephemeral: bool
+) -> None:
+    """SAFE-2: a node that stays, or is of another session than it says, is named, and nobody's session is ended."""
+    made = world(zookeeper_server.url, ttl=30.0)
+    victim = made.actor("a")
+    path = f"/{made._prefix}tests/sessions"
+    client = operator(zookeeper_server.address)
+    client.create(f"{path}/b", client.get(f"{path}/a")[0], ephemeral=ephemeral)
+    actor = Actor(made, "b", backend=made.backend())
+    with pytest.raises(BadData, match="not of the session that it names") as failure:
+        actor.open(actor.request(replace=True))
+    assert failure.value.key == f"{path}/b"
+    assert victim.beat().lost == ()
+
+
+@pytest.mark.parametrize("part", ["groups", "elections", "leaders"])
+def test_a_namespace_with_a_part_missing(
+    zookeeper_server: Server, world: Callable[..., World], operator: Operator, part: str
 ) -> None:
     """SAFE-2: where a folder of the namespace was removed, a call names the namespace rather than guess."""
     made = world(zookeeper_server.url, ttl=30.0)
     actor = made.actor("a")
     client = operator(zookeeper_server.address)
-    client.delete(f"/{made._prefix}tests/groups", recursive=True)
+    client.delete(f"/{made._prefix}tests/{part}", recursive=True)
     with pytest.raises(BadData, match="lacks a part"):
-        actor.join("g")
+        actor.join("g") if part == "groups" else actor.campaign("e")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from drumbeat import ConfigurationError
-from drumbeat.options import TLS, read_tls
+from drumbeat.options import TLS, read_hosts, read_tls
 
 if TYPE_CHECKING:
     from drumbeat.hookspecs import BackendURL
@@ -33,18 +33,10 @@ def read_options(url: BackendURL) -> Options:
         raise ConfigurationError(f"{url} has a path, which etcd does not have; use namespace= to keep users apart")
     if (url.username is None) != (url.password is None):
         raise ConfigurationError(f"{url} needs both a user and a password, or neither")
-    for host, _ in url.hosts:
-        _check_host(url, host)
+    hosts = read_hosts(url, default_port=DEFAULT_PORT)
     return Options(
-        endpoints=tuple(f"{f'[{host}]' if ':' in host else host}:{port or DEFAULT_PORT}" for host, port in url.hosts),
+        endpoints=tuple(f"{f'[{host}]' if ':' in host else host}:{port}" for host, port in hosts),
         tls=read_tls(url, secure=url.scheme == "etcds"),
         username=url.username,
         password=url.password,
     )
-
-
-def _check_host(url: BackendURL, host: str) -> None:
-    try:
-        host.encode("idna")
-    except UnicodeError as error:
-        raise ConfigurationError(f"{url} has the host {host!r}, which can be no name of a server: {error}") from error

@@ -169,7 +169,9 @@ class ZooKeeperBackend:
         session = self._sessions.pop(lease.incarnation, None)
         if session is None:
             return SessionClosed(was_open=False)
-        session.end_watches()
+        if not forked:
+            # In a child nothing rings, and another thread of the parent may have had the lock.
+            session.end_watches()
         for link in (session.owner, session.reader):
             if forked:
                 link.drop_in_child()

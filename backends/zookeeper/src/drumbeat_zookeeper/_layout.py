@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,6 +14,8 @@ FORMAT: Final = 1
 #: The data of a namespace's root. It is written once, together with the folders below.
 BIRTH: Final = b"drumbeat-zookeeper 1"
 FOLDERS: Final = ("sessions", "groups", "elections", "leaders")
+#: Seconds; ZooKeeper counts timeouts in milliseconds, in 32 bits.
+_LONGEST: Final = 2**31 / 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,16 @@ class Layout:
     def group(self, group: str) -> str:
         """The container of a group's members; its data is the group's name, rewritten when a value changes."""
         return f"{self.root}/groups/{encode_key(group)}"
+
+    def group_at(self, path: str, data: bytes) -> str:
+        """Return the name of the group whose container is at `path`, or raise BadData."""
+        try:
+            name = data.decode()
+        except UnicodeDecodeError as error:
+            raise BadData(path, "is not a group of Drumbeat") from error
+        if self.group(name) != path:
+            raise BadData(path, "is not a group of Drumbeat, or that of another name")
+        return name
 
     def election(self, election: str) -> str:
         """The container of an election's candidates, the holder among them."""
@@ -77,7 +90,7 @@ class Record:
             if version != FORMAT:
                 raise BadData(path, f"was written in format {version!r}, and this version knows format {FORMAT}")
             record = cls(**fields, value=value)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise BadData(path, "is not a record of Drumbeat") from error
         if not separator or not record.is_sound():
             raise BadData(path, "is not a whole record of Drumbeat")
@@ -88,7 +101,9 @@ class Record:
         return (self.incarnation, self.attempt) == (incarnation, attempt)
 
     def is_sound(self) -> bool:
-        """Return whether every field has its type."""
-        texts = (self.incarnation, self.member_id, self.secret)
-        whole = all(isinstance(number, int) for number in (self.attempt, self.session))
-        return whole and all(isinstance(text, str) for text in texts) and isinstance(self.ttl, int | float)
+        """Return whether every field has its type, and a value that makes sense."""
+        texts = all(isinstance(text, str) for text in (self.incarnation, self.member_id, self.secret))
+        # Exactly these types: a bool is an int too.
+        whole = {type(self.attempt), type(self.session)} == {int}
+        span = type(self.ttl) in {int, float} and 0 < self.ttl < _LONGEST
+        return texts and whole and span and re.fullmatch("(?:[0-9a-f]{2})*", self.secret) is not None

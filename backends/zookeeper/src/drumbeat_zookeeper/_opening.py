@@ -119,7 +119,13 @@ class Opener:
     def _holder(self, reader: Link, member_id: str, until: float) -> Record | None:
         path = self.layout.session(member_id)
         node = _node(reader.call(sync(self.layout.root), read(get(path)), until=until))
-        return None if node is None else Record.unpack(path, node.data)
+        if node is None:
+            return None
+        record = Record.unpack(path, node.data)
+        if node.owner == 0 or node.owner != record.session:
+            # To end the session that it names would not remove it, and might hit somebody else.
+            raise BadData(path, "is not of the session that it names")
+        return record
 
     def _make_room(self, reader: Link, request: SessionRequest, until: float) -> None:
         """See to it that nobody has the member id, or raise Conflict."""
@@ -147,7 +153,8 @@ class Opener:
             )
             if made is not Refusal.EXISTS:
                 break
-            self._make_room(reader, replace(request, incarnation=""), until)
+            # What has our own incarnation is of an earlier try, whose answer was lost: it makes room for this one.
+            self._make_room(reader, replace(request, incarnation="", supersedes=request.incarnation), until)
         nodes = [node for node in found if isinstance(node, Node)] if isinstance(found, list) else []
         if len(nodes) != 2:  # noqa: PLR2004 - the two that were asked for
             raise BadData(self.layout.root, "lacks a part of what Drumbeat had made there")

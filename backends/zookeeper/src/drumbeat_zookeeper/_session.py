@@ -89,8 +89,9 @@ class Session:
         self._tokens: dict[Candidacy, int] = {}
         #: What stands before a waiting attempt.
         self._ahead: dict[Candidacy, str] = {}
-        #: When candidates came, as zxids; a name never comes twice.
-        self._came: dict[str, int] = {}
+        #: When the candidates of each election came, as zxids; a name never comes twice. Each dict is replaced, and
+        #: never changed, since several threads may campaign.
+        self._came: dict[str, dict[str, int]] = {}
 
     # The session --------------------------------------------------------------------------------------------
 
@@ -197,7 +198,11 @@ class Session:
         (names,) = self._fresh([children(self._layout.groups)], until)
         paths = [f"{self._layout.groups}/{name}" for name in names] if isinstance(names, tuple) else []
         nodes = self._read(self.reader, [get(path) for path in paths], until)
-        return tuple(node.data.decode() for node in nodes if isinstance(node, Node) and node.children)
+        return tuple(
+            self._layout.group_at(path, node.data)
+            for path, node in zip(paths, nodes, strict=True)
+            if isinstance(node, Node) and node.children
+        )
 
     def _memberships(self, group: str) -> list[Membership]:
         return [made for made in tuple(self._made) if isinstance(made, Membership) and made.group == group]
@@ -242,15 +247,15 @@ class Session:
         """Return the candidates in the order in which they came: by czxid, since sequence numbers start again."""
         folder = self._layout.election(election)
         paths = [f"{folder}/{name}" for name in names] if isinstance(names, tuple) else []
-        for gone in [path for path in self._came if path.startswith(f"{folder}/") and path not in paths]:
-            self._came.pop(gone, None)
-        new = [path for path in paths if path not in self._came]
+        known = self._came.get(election, {})
+        there = {path: known[path] for path in paths if path in known}
+        new = [path for path in paths if path not in there]
         for path, node in zip(new, self._read(self.reader, [get(path) for path in new], until), strict=True):
             if isinstance(node, Node):
                 Record.unpack(path, node.data)
-                self._came[path] = node.czxid
-        there = {path: self._came[path] for path in paths if path in self._came}
-        return sorted(there, key=lambda path: there[path])
+                there[path] = node.czxid
+        self._came[election] = there
+        return sorted(there, key=there.__getitem__)
 
     def _win(self, me: Candidacy, value: bytes, until: float) -> Won | Waiting:
         """Publish the leader if the own node still waits, in one transaction; its zxid is the token."""
@@ -267,6 +272,8 @@ class Session:
         found = read_back[0] if isinstance(read_back, list) else None
         if done(answer) and isinstance(found, Node):
             return self._won(me, found)
+        if isinstance(answer, list) and answer[1] is Refusal.MISSING:
+            raise BadData(self._layout.root, "lacks a part of what Drumbeat had made there")
         if isinstance(answer, list) and answer[0] is Refusal.VERSION:
             # It has won before, and the leader's node is gone: this attempt's term is over, and it queues anew.
             self.give_up(me, until)
@@ -288,7 +295,10 @@ class Session:
         seat, place, left = self.owner.call(
             multi(delete(mine, _HOLDER), delete(leader)), delete(mine), read(get(leader)), until=until
         )
-        found = self._leader(leader, left[0]) if isinstance(left, list) else None
+        node = left[0] if isinstance(left, list) else None
+        # What others wrote there is not read: rubbish in one election must not end the heartbeats of all.
+        ours = isinstance(node, Node) and node.owner == self.owner.key.number
+        found = self._leader(leader, node) if ours else None
         if found is not None and found.is_of(self.lease.incarnation, me.attempt):
             # Somebody else removed our place, so the leader's node stayed; it is ours, and nobody else removes it.
             self.owner.call(delete(leader), until=until)

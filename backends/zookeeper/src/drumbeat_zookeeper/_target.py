@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import socket
 import ssl
 from dataclasses import dataclass, field
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 DEFAULT_HOST: Final = "localhost"
 DEFAULT_PORT: Final = 2181
+
+#: What ZooKeeper refuses in a path; it counts in UTF-16, so that all beyond 16 bits are surrogates to it:
+#: https://github.com/apache/zookeeper/blob/release-3.6.0/zookeeper-server/src/main/java/org/apache/zookeeper/common/PathUtils.java
+_FORBIDDEN: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\uffff\U00010000-\U0010ffff]")
 
 OPTIONS: Final[Mapping[str, str]] = {
     "auth": "digest or sasl: how the user and password of the URL are presented (default: digest)",
@@ -99,12 +104,26 @@ class Target:
             raise ConfigurationError(
                 f"{self.shown}: the path names no node; write /ONE/PATH without empty or dot parts"
             )
+        if (forbidden := _FORBIDDEN.search(self.chroot)) is not None:
+            raise ConfigurationError(
+                f"{self.shown!r}: ZooKeeper allows no U+{ord(forbidden[0]):04X} in a path; name another one"
+            )
+        self._check_hosts()
         if not self.tls and any(name.startswith("tls_") for name in options):
             raise ConfigurationError(f"{self.shown}: tls=false, and yet another tls_ option is given")
         if (self.certificate is None) != (self.key is None):
             raise ConfigurationError(f"{self.shown}: tls_certificate and tls_key are given together or not at all")
         if self.tls:
             self._check_files()
+
+    def _check_hosts(self) -> None:
+        for host, _ in self.hosts:
+            try:
+                host.encode("idna")
+            except UnicodeError as error:
+                raise ConfigurationError(
+                    f"{self.shown}: {host!r} is not a host name; each part between dots has 1 to 63 letters"
+                ) from error
 
     def _check_files(self) -> None:
         try:

@@ -7,8 +7,10 @@ or to keep quiet; what is touched of its inside is named here and in `_link`, an
 from __future__ import annotations
 
 import logging
+import socket
 import struct
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, Protocol
@@ -41,8 +43,9 @@ from kazoo.protocol.serialization import (  # type: ignore[import-untyped]
 from kazoo.security import CREATOR_ALL_ACL, OPEN_ACL_UNSAFE  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
+
+    from _typeshed import ReadableBuffer
 
     from drumbeat_zookeeper._target import Target
 
@@ -206,6 +209,30 @@ _STAT_BYTES: Final = 68
 # The connection ---------------------------------------------------------------------------------------------
 
 
+#: Bytes; more than the pipe ever has.
+_ALL_RINGS: Final = 4096
+
+
+class Bell(socket.socket):
+    """One end of the pipe that wakes kazoo's thread: it never blocks, and one byte stands for any number of requests.
+
+    kazoo writes a byte for each request, also on the thread that alone reads them: the pipe would be full after a few
+    hundred requests that wait for a connection, and both sides would wait for ever.
+    """
+
+    def send(self, data: ReadableBuffer, flags: int = 0, /) -> int:
+        """Ring, if it does not ring yet."""
+        with suppress(BlockingIOError):
+            return super().send(data, flags | socket.MSG_DONTWAIT)
+        return memoryview(data).nbytes
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        """Stop the ringing; `_send_request` looks for requests until there are none, after that."""
+        with suppress(BlockingIOError):
+            return super().recv(max(size, _ALL_RINGS), flags | socket.MSG_DONTWAIT)
+        return b""
+
+
 class Handler(SequentialThreadingHandler):  # type: ignore[misc]
     """kazoo's threads, with connections of our own making: bounded, so that a dead host costs little."""
 
@@ -219,6 +246,11 @@ class Handler(SequentialThreadingHandler):  # type: ignore[misc]
     def create_connection(self, address: tuple[str, int], **_: object) -> socket.socket:
         """Connect within the bound."""
         return self._target.connect(address, name=self.host, timeout=self._longest_connect)
+
+    def create_socket_pair(self) -> tuple[Bell, Bell]:
+        """Make the pipe that wakes the thread."""
+        one, other = socket.socketpair()
+        return Bell(fileno=one.detach()), Bell(fileno=other.detach())
 
 
 class Connection(ConnectionHandler):  # type: ignore[misc]
