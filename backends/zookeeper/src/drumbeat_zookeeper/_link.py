@@ -60,7 +60,7 @@ class Link:
             else None,
             connection_retry=pause,
             logger=LOG,
-            use_ssl=target.tls,
+            use_ssl=target.tls is not None,
         )
         sasl = {"mechanism": "DIGEST-MD5", "username": target.username, "password": target.password}
         self._connection = Connection(

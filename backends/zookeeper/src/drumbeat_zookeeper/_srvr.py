@@ -97,7 +97,7 @@ def _word(target: Target, host: tuple[str, int], word: str, until: float) -> str
     except ssl.SSLError as error:
         raise _tls_trouble(target, address) from error
     except TimeoutError as error:
-        hint = "" if target.tls else "; does that port ask for TLS?"
+        hint = "" if target.tls is not None else "; does that port ask for TLS?"
         raise Unavailable(f"no answer from {address} in time{hint}", outcome="not_applied") from error
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -106,7 +106,7 @@ def _word(target: Target, host: tuple[str, int], word: str, until: float) -> str
 
 
 def _tls_trouble(target: Target, address: str) -> DrumbeatError:
-    if target.certificate is None:
+    if target.tls is None or target.tls.certificate is None:
         hint = "does that port speak TLS, and does it ask for a client certificate (tls_certificate, tls_key)?"
     else:
         hint = "does that port speak TLS, and does it trust tls_certificate?"
