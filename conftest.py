@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING
+
 import pytest
 
-#: Fixtures that are made for each backend in turn.
-_PER_BACKEND = ("world", "queueing_world", "pushing_world", "cluster", "shared", "site")
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.scheduler import LoadScopeScheduling
+
+#: In the id of a test, the backend that it runs on.
+_BACKEND = re.compile(r"[\[-](memory-cas|memory|local|example|redis|memcached|zookeeper|etcd)\b")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of one file, and in it of one backend, on one worker of xdist."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(f"{item.path}{_backend(item)}"))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Keep the tests of one file, and in it of one backend, on one worker: what they share is made once."""
+    from xdist.scheduler import LoadScopeScheduling
 
+    class ByFileAndBackend(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, test = nodeid.partition("::")
+            backend = _BACKEND.search(test)
+            return f"{file} {backend[1] if backend else ''}"
 
-def _backend(item: pytest.Item) -> str:
-    chosen = getattr(item, "callspec", None)
-    if chosen is None:
-        return ""
-    made_for = (chosen.params[name] for name in _PER_BACKEND if name in chosen.params)
-    return "".join(str(getattr(backend, "name", backend)) for backend in made_for)
+    return ByFileAndBackend(config, log)

@@ -15,8 +15,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent
 SETTINGS = nox.project.load_toml(ROOT / "pyproject.toml")["tool"]["uv"]
 MEMBERS: list[str] = SETTINGS["workspace"]["members"]
-#: Tests wait more than they compute; those of one file and backend stay together, for what they share is made once.
-SIDE_BY_SIDE = ["--numprocesses=3", "--dist=loadgroup"]
+#: Tests wait more than they compute. Which ones stay together says conftest.py.
+SIDE_BY_SIDE = ["--numprocesses=4", "--dist=loadscope"]
 #: The contract and the guarantees belong to no package alone: they run on all backends in the session `tests`.
 OWN_TESTS = {"conformance": ["conformance/tests/servers"]}
 PYTHONS = nox.project.python_versions(nox.project.load_toml(ROOT / "core/pyproject.toml"))

@@ -684,10 +684,10 @@ def test_a_delete_that_is_not_provided_stores_nothing_of_the_value(tmp_path: Pat
 
 
 def test_the_example_says_what_is_wrong_with_its_folder(tmp_path: Path) -> None:
-    """The example raises Unavailable, not an OSError, and waits no longer than it may for a lock."""
+    """The example refuses a folder that is missing, and waits no longer than it may for a lock."""
     (kind,) = (kind for kind in KINDS if kind.name == "example")
     missing = World(kind, tmp_path / "missing")
-    with pytest.raises(Unavailable, match="No such file or directory"):
+    with pytest.raises(ConfigurationError, match="missing is no folder; make it first"):
         missing.actor("a")
     world = World(kind, tmp_path)
     actor = world.actor("a")
