@@ -205,6 +205,8 @@ def test_a_drain_that_raises_releases_the_shard(flock: Flock, caplog: pytest.Log
         raise OSError("disk full")
 
     a = flock.add("a", drain=drain)
+    flock.clock.advance(SOON)
+    assert a.numbers == set(range(12))
     settle(flock, "b")
     assert owned(flock, "a", "b") == by_right(flock, a=1, b=1)
     assert set(a.seen.warnings()) == {"the drain callback raised OSError('disk full'); the shard is released"}
