@@ -61,6 +61,7 @@ def test_a_url_names_hosts_and_database(
         ("redis://h?min_replicas=-1", "min_replicas"),
         ("redis://h?min_replicas=1.5", "min_replicas"),
         ("redis://h?min_replicas=nan", "min_replicas"),
+        (f"redis://h/{'9' * 5000}", "number of a database"),
         ("redis://h?longest_ttl=ten", "longest_ttl"),
         ("redis://h?longest_ttl=0", "longest_ttl"),
         ("redis://h?longest_ttl=99999", "longest_ttl"),
