@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from support import Background, eventually
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from harness import Actor, World
 
     from drumbeat_conformance.servers import Server
+    from drumbeat_redis import RedisBackend
 
 Peek = Callable[..., Callable[..., object]]
 
@@ -151,6 +152,12 @@ def test_killed_connections_cost_nobody_anything(
     actor.join("g")
     for kind in ("normal", "pubsub"):
         peek(server.port)("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+    backend = cast("RedisBackend", actor.backend._hooks.heartbeat.get_hookimpls()[0].plugin)
+    own = backend._own[actor.lease.incarnation]
+    idle = [*own.beats._idle, *own.calls._idle]
+    assert len(idle) >= 2
+    # The end of a connection travels like any byte, through a container's port forwarding too.
+    eventually(lambda: not any(connection.is_idle() for connection in idle), within=5.0)
     assert actor.beat().lost == ()
     assert actor.proclaim(seat, b"v")
     assert set(actor.members("g")) == {"a"}

@@ -326,7 +326,7 @@ class Client:
         made = open_channel(self._options.endpoints[place[1]], self._options.tls, timeout)
         with self._lock:
             if self._closed:
-                raise Unavailable(f"the connections to etcd at {self.address} were closed here", outcome="not_applied")
+                raise Unavailable(f"the connection to etcd at {self.address} was closed here", outcome="not_applied")
             return self._channels.setdefault(place, made)
 
     def _txn(self, transaction: Transaction) -> object:
