@@ -52,7 +52,7 @@ class Leftovers:
         self._say(f"engine {os.environ.get('DOCKER_HOST', '')}")
 
     def _say(self, line: str) -> None:
-        assert self._process.stdin is not None  # noqa: S101 - it was opened as a pipe
+        assert self._process.stdin is not None
         self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
 

@@ -1,0 +1,162 @@
+"""What is tested: where its stores are, and what the suite may do to them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, Protocol, final
+from urllib.parse import urlsplit
+
+from drumbeat import ConfigurationError, SystemClock
+from drumbeat._clock import Clock
+from drumbeat.testing import FakeClock
+from drumbeat_conformance import servers
+
+__all__ = ["ControlledServer", "Site", "StartServer", "Target"]
+
+
+class ControlledServer(Protocol):
+    """A server that the suite may disturb; `drumbeat_conformance.servers.Server` is one.
+
+    The port stays the same over `kill()` or `stop()` and `start()`, and so do the data, unless `wipe()` removes them
+    while the server is down.
+    """
+
+    @property
+    def url(self) -> str:
+        """Its URL without namespace, the same over all that happens to it."""
+        ...
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        ...
+
+    def stop(self) -> None:
+        """End it gracefully."""
+        ...
+
+    def start(self) -> None:
+        """Start it again; return when it answers."""
+        ...
+
+    def wipe(self) -> None:
+        """Remove its data."""
+        ...
+
+    def pause(self) -> None:
+        """Stop its processes as by SIGSTOP."""
+        ...
+
+    def resume(self) -> None:
+        """Let it go on after `pause()`."""
+        ...
+
+
+#: Starts a server that ends with the `with` block.
+StartServer = Callable[[], AbstractContextManager[ControlledServer]]
+
+#: What the built-in names start.
+_SERVERS: Final[dict[str, StartServer]] = {
+    "redis": servers.start_redis,
+    "memcached": servers.start_memcached,
+    "zookeeper": servers.start_zookeeper,
+    "etcd": servers.start_etcd,
+}
+#: Stores that live in the process that made them.
+_IN_PROCESS: Final = frozenset({"memory", "memory-cas"})
+#: Seconds of TTL that the tests count in, where it is not one second: etcd grants whole seconds and looks for expired
+#: leases twice a second (https://etcd.io/docs/v3.4/learning/api/).
+_TTLS: Final = {"etcd": 2.0, "etcds": 2.0}
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One place with a store: its URL without namespace, and its server if the suite may disturb it."""
+
+    url: str
+    server: ControlledServer | None = None
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port of the one server that the URL names, else None."""
+        parts = urlsplit(self.url)
+        with suppress(ValueError):
+            if parts.hostname is not None and parts.port is not None:
+                return parts.hostname, parts.port
+        return None
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A backend and how to get stores of it."""
+
+    #: The URL scheme: which backend is tested.
+    scheme: str
+    #: Gives a place for guarantees that leave the server alone; they take namespaces of their own.
+    calm: Callable[[], AbstractContextManager[Site]] = field(repr=False)
+    #: Gives a server to one guarantee that disturbs it; None if the suite has no such server.
+    own: StartServer | None = field(default=None, repr=False)
+    #: Whether each arena gets a store of its own, rather than a namespace of the one place.
+    private: bool = False
+    #: Whether only the process that made a store reaches it.
+    in_process: bool = False
+    #: Seconds that leases should last; the unit of every bound.
+    ttl: float = 1.0
+    #: Whether time is only pretended to pass: for stores that take their time from the clock they are given.
+    fake_time: bool = False
+
+    @classmethod
+    def of(cls, name: str, *, own: StartServer | None = None) -> Target:
+        """Return the target that a URL or a built-in name means.
+
+        The names are redis, memcached, zookeeper and etcd, whose servers are started as the environment says (see
+        `drumbeat_conformance.servers`), and local, memory and memory-cas. A server behind a URL is not disturbed;
+        `own` starts servers for the guarantees that do so. Raises ConfigurationError for what is neither.
+        """
+        if "://" in name:
+            scheme = name.partition("://")[0]
+            site = Site(name)
+            target = cls(scheme=scheme, calm=lambda: _given(site), own=own, in_process=scheme in _IN_PROCESS)
+            return replace(target, ttl=_TTLS.get(scheme, 1.0))
+        if name in _SERVERS:
+            start = own or _SERVERS[name]
+            return cls(scheme=name, calm=lambda: _started(start), own=start, ttl=_TTLS.get(name, 1.0))
+        if name == "local":
+            return cls(scheme=name, calm=_file, private=True)
+        if name in _IN_PROCESS:
+            return cls(
+                scheme=name, calm=lambda: _given(Site(f"{name}://{uuid.uuid4()}")), private=True, in_process=True
+            )
+        known = ", ".join([*_SERVERS, "local", *sorted(_IN_PROCESS)])
+        raise ConfigurationError(f"{name!r} is neither a URL nor one of {known}")
+
+    def with_fake_time(self) -> Target:
+        """Return the target on a clock that only the suite moves: for stores in memory, and quick."""
+        return replace(self, fake_time=True, ttl=10.0)
+
+    def clock(self) -> Clock:
+        """Return the clock of one arena."""
+        return FakeClock() if self.fake_time else SystemClock()
+
+
+@contextmanager
+def _given(site: Site) -> Iterator[Site]:
+    yield site
+
+
+@contextmanager
+def _started(start: StartServer) -> Iterator[Site]:
+    with start() as server:
+        yield Site(server.url)
+
+
+@contextmanager
+def _file() -> Iterator[Site]:
+    with TemporaryDirectory(prefix="drumbeat-conformance-") as folder:
+        yield Site(f"local://{Path(folder)}/drumbeat.db")
