@@ -6,45 +6,25 @@ import importlib.util
 import time
 import uuid
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from drumbeat._clock import SystemClock
-from drumbeat._errors import Conflict
 from drumbeat._facade import Backend
 from drumbeat._plugins import make_backend
 from drumbeat._url import BackendURL
 from drumbeat.cas import MemoryCasBackend
-from drumbeat.hookspecs import (
-    BackendConfig,
-    BackendFactory,
-    Beat,
-    Candidacy,
-    Capability,
-    Holdings,
-    LeaderRecord,
-    Lease,
-    Membership,
-    Seat,
-    SessionRequest,
-    Vacant,
-    Waiting,
-    Won,
-)
+from drumbeat.hookspecs import BackendConfig, BackendFactory, Capability
 from drumbeat.memory import MemoryBackend
 from drumbeat.testing import FakeClock
+from drumbeat_conformance.actor import TIMEOUT, Actor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from drumbeat.hookspecs import BackendProfile
 
-#: Seconds of real time that a hook gets.
-TIMEOUT = 5.0
 EXAMPLE = Path(__file__).parents[2] / "examples" / "cas_backend.py"
-
-_incarnations = (f"incarnation-{number}" for number in count(1))
 
 
 def load_example() -> BackendFactory:
@@ -96,6 +76,10 @@ class World:
         self._prefix = f"{uuid.uuid4().hex[:8]}-" if kind.shared else ""
         self._actors: list[Actor] = []
 
+    def namespace(self, name: str = "tests") -> str:
+        """Return this world's own namespace of that name."""
+        return f"{self._prefix}{name}"
+
     def backend(
         self,
         *,
@@ -106,7 +90,7 @@ class World:
         """Return a backend object of its own, as each session has one."""
         config = BackendConfig(
             url=self._url,
-            namespace=f"{self._prefix}{namespace}",
+            namespace=self.namespace(namespace),
             clock=self.clock,
             on_empty_store=on_empty_store or self.kind.on_empty_store,
         )
@@ -145,146 +129,3 @@ class World:
             self.clock.advance(seconds)
         else:
             time.sleep(seconds)
-
-
-class Actor:
-    """A session that does only what a test says, and remembers what it holds as the core would."""
-
-    def __init__(self, world: World, member_id: str, *, backend: Backend) -> None:
-        self.world = world
-        self.member_id = member_id
-        self.backend = backend
-        self.lease = Lease("", member_id, world.ttl)
-        self.newest_attempt = 0
-        self.places: dict[str, int] = {}
-        self.candidacies: dict[str, int] = {}
-        self.seats: dict[str, Seat] = {}
-        world.enter(self)
-
-    def request(self, *, supersedes: str | None = None, replace: bool = False) -> SessionRequest:
-        """Return the wish for a new incarnation."""
-        return SessionRequest(
-            incarnation=next(_incarnations),
-            member_id=self.member_id,
-            ttl=self.world.ttl,
-            supersedes=supersedes,
-            replace=replace,
-        )
-
-    def open(self, request: SessionRequest | None = None) -> Lease:
-        """Open a new incarnation, which holds nothing."""
-        self.lease = self.backend.open_session(request or self.request(), timeout=TIMEOUT)
-        self.places, self.candidacies, self.seats = {}, {}, {}
-        return self.lease
-
-    def open_when_possible(self) -> float:
-        """Open as a restarted process does, until the old one with its member id is dead; return the seconds."""
-        started = self.world.clock.now()
-        request = self.request()
-        while True:
-            try:
-                self.open(request)
-            except Conflict:
-                self.world.wait(self.world.ttl / 20)
-            else:
-                return self.world.clock.now() - started
-
-    def holdings(self) -> Holdings:
-        """Return what the session believes it holds."""
-        return Holdings(
-            memberships=tuple(Membership(group, attempt) for group, attempt in self.places.items()),
-            candidacies=tuple(Candidacy(election, attempt) for election, attempt in self.candidacies.items()),
-            seats=tuple(self.seats.values()),
-            newest_attempt=self.newest_attempt,
-        )
-
-    def beat(self) -> Beat:
-        """Send a heartbeat."""
-        return self.backend.heartbeat(self.lease, self.holdings(), timeout=TIMEOUT)
-
-    def next_attempt(self) -> int:
-        """Return a new attempt's number."""
-        self.newest_attempt += 1
-        return self.newest_attempt
-
-    def join(self, group: str, value: bytes = b"value") -> bool:
-        """Join a group; return whether the session had been a member."""
-        self.places[group] = self.next_attempt()
-        answer = self.backend.join_group(self.lease, group, attempt=self.places[group], value=value, timeout=TIMEOUT)
-        return answer.was_member
-
-    def update(self, group: str, value: bytes) -> bool:
-        """Replace the own value; return whether the session is a member."""
-        return self.backend.update_member(self.lease, group, value=value, timeout=TIMEOUT).was_member
-
-    def leave(self, group: str) -> bool:
-        """Leave a group; return whether the session was a member."""
-        self.places.pop(group, None)
-        return self.backend.leave_group(self.lease, group, timeout=TIMEOUT).was_member
-
-    def members(self, group: str) -> dict[str, bytes]:
-        """Return the members of a group with their values."""
-        record = self.backend.read_group(self.lease, group, timeout=TIMEOUT)
-        found = {member.member_id: member.value for member in record.members}
-        assert len(found) == len(record.members)
-        return found
-
-    def groups(self) -> set[str]:
-        """Return the names of the groups."""
-        return set(self.backend.list_groups(self.lease, timeout=TIMEOUT))
-
-    def campaign(self, election: str, value: bytes = b"") -> Won | Waiting:
-        """Try once, with the attempt that waits already if there is one."""
-        attempt = self.candidacies.setdefault(election, 0) or self.next_attempt()
-        self.candidacies[election] = attempt
-        answer = self.backend.campaign(self.lease, election, attempt=attempt, value=value, timeout=TIMEOUT)
-        if isinstance(answer, Won):
-            self.seats[election] = answer.seat
-            del self.candidacies[election]
-        return answer
-
-    def win(self, election: str, value: bytes = b"") -> Seat:
-        """Win, or fail the test."""
-        answer = self.campaign(election, value)
-        assert isinstance(answer, Won), answer
-        return answer.seat
-
-    def wait_for(self, election: str) -> Waiting:
-        """Campaign and not win, or fail the test."""
-        answer = self.campaign(election)
-        assert isinstance(answer, Waiting), answer
-        return answer
-
-    def resign(self, seat: Seat) -> bool:
-        """Give up a seat; return whether it was held."""
-        self.seats.pop(seat.election, None)
-        return self.backend.resign(self.lease, seat, timeout=TIMEOUT).was_held
-
-    def proclaim(self, seat: Seat, value: bytes) -> bool:
-        """Replace a seat's value; return whether it is held."""
-        return self.backend.proclaim(self.lease, seat, value=value, timeout=TIMEOUT).was_held
-
-    def withdraw(self, election: str, attempt: int) -> bool:
-        """Give up an attempt; return whether the store knew it."""
-        self.candidacies.pop(election, None)
-        return self.backend.withdraw(self.lease, election, attempt=attempt, timeout=TIMEOUT).was_candidate
-
-    def leader(self, election: str) -> LeaderRecord | Vacant:
-        """Return who leads."""
-        return self.backend.read_leader(self.lease, election, timeout=TIMEOUT)
-
-    def close(self) -> bool:
-        """Close the session; return whether it was open."""
-        return self.backend.close_session(self.lease, timeout=TIMEOUT).was_open
-
-
-def leader_id(found: LeaderRecord | Vacant) -> str | None:
-    """Return the member id of a leader, or None."""
-    return found.member_id if isinstance(found, LeaderRecord) else None
-
-
-def plugin_of(backend: Backend) -> object:
-    """Return the backend object behind a facade."""
-    (implementation,) = backend._hooks.heartbeat.get_hookimpls()
-    plugin: object = implementation.plugin
-    return plugin

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from harness import Actor, Kind, World, plugin_of
+from harness import Kind, World
 
 from drumbeat._errors import Unavailable
 from drumbeat.cas import MemoryCasBackend
 from drumbeat.hookspecs import Capability
+from drumbeat_conformance.actor import Actor, plugin_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence

@@ -8,23 +8,17 @@ import re
 import time
 import traceback
 import urllib.request
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import pytest
-from harness import Kind, World
-from support import Cluster
 
 import drumbeat
 from drumbeat_conformance.servers import Certificates, Server, make_certificates
-from drumbeat_etcd import EtcdBackend
 
 #: Seconds: the lease of whole sessions, and the unit of every bound.
 TTL = 2.0
-#: The same for sessions that a test plays without beating.
-LONG = 30.0
 SECRET = "hunter2-secret"  # noqa: S105 - opens nothing but the servers of these tests; must never be shown
 
 
@@ -111,43 +105,6 @@ def _encoded(text: str | bytes) -> str:
 
 def _decoded(text: str) -> str:
     return base64.b64decode(text).decode(errors="replace")
-
-
-@pytest.fixture
-def world_on(tmp_path: Path) -> Iterator[Callable[..., World]]:
-    """Make a World of hook-level sessions from a URL."""
-    worlds: list[World] = []
-
-    def make(url: str, *, ttl: float = LONG, on_empty_store: Literal["wait", "trust"] | None = None) -> World:
-        kind = Kind(
-            name="etcd",
-            factory=lambda: EtcdBackend,
-            url=lambda _: url,
-            real_time=True,
-            shared=True,
-            ttl=ttl,
-            on_empty_store=on_empty_store,
-        )
-        worlds.append(World(kind, tmp_path))
-        return worlds[-1]
-
-    yield make
-    for world in worlds:
-        world.close()
-
-
-@pytest.fixture
-def cluster_on() -> Iterator[Callable[..., Cluster]]:
-    """Make a Cluster of whole sessions from a URL."""
-    clusters: list[Cluster] = []
-
-    def make(url: str, *, ttl: float = TTL) -> Cluster:
-        clusters.append(Cluster(url, ttl=ttl, prefix=f"{uuid.uuid4().hex[:8]}-"))
-        return clusters[-1]
-
-    yield make
-    for cluster in clusters:
-        cluster.close()
 
 
 @pytest.fixture

@@ -17,8 +17,7 @@ from drumbeat_etcd._client import load_messages
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from support import Cluster
-
+    from drumbeat_conformance.arena import Arena
     from drumbeat_conformance.servers import Server
 
 
@@ -105,11 +104,9 @@ session.close()
 
 
 @pytest.mark.parametrize("way", ["exit", "connect"])
-def test_a_forked_child_leaves_the_parent_alone(
-    etcd_server: Server, cluster_on: Callable[..., Cluster], way: str
-) -> None:
+def test_a_forked_child_leaves_the_parent_alone(etcd_server: Server, arena_on: Callable[..., Arena], way: str) -> None:
     """FAULT-8: a child that tidies up as it exits, or tries to connect, breaks nothing that its parent holds."""
-    namespace = cluster_on(etcd_server.url).namespace
+    namespace = arena_on(etcd_server.url).namespace()
     command = [sys.executable, "-c", FORKING, etcd_server.url, namespace, way]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
     assert done.returncode == 0, done.stderr

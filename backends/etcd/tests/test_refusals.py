@@ -10,20 +10,24 @@ from typing import TYPE_CHECKING
 
 import grpc  # type: ignore[import-untyped]
 import pytest
-from harness import TIMEOUT, World
-from support import Background, Cluster, eventually
 
 import drumbeat
 from drumbeat import AuthenticationError, BadData, ConfigurationError, DrumbeatError, Unavailable
 from drumbeat.hookspecs import BackendURL, Holdings, SessionRequest
+from drumbeat_conformance.actor import TIMEOUT
+from drumbeat_conformance.arena import Arena
 from drumbeat_conformance.proxy import Proxy
 from drumbeat_conformance.servers import Certificates, Server
 from drumbeat_conformance.strangers import babbler, mute
+from drumbeat_conformance.waiting import Background, eventually
 from drumbeat_etcd._client import Client, load_messages
 from drumbeat_etcd._options import read_options
 
 if TYPE_CHECKING:
     from backends.etcd.tests.conftest import Operator
+
+#: Seconds: the lease of sessions that a test plays without beating.
+LONG = 30.0
 
 Refused = Callable[..., DrumbeatError]
 StartEtcd = Callable[..., Server]
@@ -72,11 +76,11 @@ def test_a_lease_longer_than_a_day_is_refused(etcd_server: Server) -> None:
 # Users ------------------------------------------------------------------------------------------------------
 
 
-def test_a_user_with_a_password_gets_in(with_users: WithUsers, cluster_on: Callable[..., Cluster]) -> None:
+def test_a_user_with_a_password_gets_in(with_users: WithUsers, arena_on: Callable[..., Arena]) -> None:
     """User and password of the URL give a session that leads, watches and beats, and renews a token that was lost."""
     operator = with_users("none/")
-    cluster = cluster_on(f"etcd://app:{SECRET}@{operator.address}")
-    operator.permit("app", f"{cluster.namespace}/")
+    cluster = arena_on(f"etcd://app:{SECRET}@{operator.address}")
+    operator.permit("app", f"{cluster.namespace()}/")
     session = cluster.connect("a")
     # A new password, be it the same, makes the user's tokens invalid.
     operator.ask("auth/user/changepw", name="app", password=SECRET)
@@ -116,19 +120,19 @@ def test_a_password_for_a_server_without_users_is_refused(etcd_server: Server, r
     assert "has no users" in str(error)
 
 
-def test_a_session_shows_no_secret(with_users: WithUsers, cluster_on: Callable[..., Cluster]) -> None:
+def test_a_session_shows_no_secret(with_users: WithUsers, arena_on: Callable[..., Arena]) -> None:
     """SAFE-1: neither the session nor its URL shows the password."""
     operator = with_users("none/")
-    cluster = cluster_on(f"etcd://app:{SECRET}@{operator.address}")
-    operator.permit("app", f"{cluster.namespace}/")
+    cluster = arena_on(f"etcd://app:{SECRET}@{operator.address}")
+    operator.permit("app", f"{cluster.namespace()}/")
     session = cluster.connect("a")
     assert SECRET not in repr(session) + str(vars(session))
 
 
-def test_doctor_tells_of_a_password_in_plain_text(with_users: WithUsers, world_on: Callable[..., World]) -> None:
+def test_doctor_tells_of_a_password_in_plain_text(with_users: WithUsers, arena_on: Callable[..., Arena]) -> None:
     """`doctor` warns, without the password, where the URL sends one without TLS."""
     operator = with_users("tests/")
-    findings = world_on(f"etcd://app:{SECRET}@{operator.address}").backend().diagnose(timeout=TIMEOUT)
+    findings = arena_on(f"etcd://app:{SECRET}@{operator.address}", ttl=LONG).backend().diagnose(timeout=TIMEOUT)
     assert "1 of the 1 servers in the URL answer, and the cluster has 1" in findings[0].message
     assert "use etcds://" in findings[-1].message
     assert SECRET not in str(findings)
@@ -138,21 +142,21 @@ def test_doctor_tells_of_a_password_in_plain_text(with_users: WithUsers, world_o
 
 
 def test_tls_with_a_client_certificate(
-    start_etcd: StartEtcd, certificates: Certificates, cluster_on: Callable[..., Cluster]
+    start_etcd: StartEtcd, certificates: Certificates, arena_on: Callable[..., Arena]
 ) -> None:
     """With authority, certificate and key a session leads over TLS."""
-    session = cluster_on(start_etcd(tls=certificates).url).connect("a")
+    session = arena_on(start_etcd(tls=certificates).url).connect("a")
     with session.election("e").campaign(timeout=TIMEOUT) as term:
         assert term.held
 
 
 def test_tls_without_verification(
-    start_etcd: StartEtcd, certificates: Certificates, cluster_on: Callable[..., Cluster]
+    start_etcd: StartEtcd, certificates: Certificates, arena_on: Callable[..., Arena]
 ) -> None:
     """With tls_verify=false a session leads though the authority is a stranger to the server's certificate."""
     strangers = replace(certificates, authority=certificates.stranger_authority).as_options(client=True)
     server = start_etcd(tls=certificates)
-    session = cluster_on(f"etcds://{server.address}{strangers}&tls_verify=false").connect("a")
+    session = arena_on(f"etcds://{server.address}{strangers}&tls_verify=false").connect("a")
     with session.election("e").campaign(timeout=TIMEOUT) as term:
         assert term.held
 
@@ -241,13 +245,13 @@ def test_a_server_of_a_too_old_version(refused: Refused) -> None:
     assert "3.4" in str(error)
 
 
-def test_one_dead_endpoint_among_several(etcd_server: Server, cluster_on: Callable[..., Cluster]) -> None:
+def test_one_dead_endpoint_among_several(etcd_server: Server, arena_on: Callable[..., Arena]) -> None:
     """Endpoints that refuse, or that never answer, are passed over for one that serves."""
     with mute() as gone:
         refusing = gone.address
     with mute() as silent:
         url = f"etcd://{refusing},{silent.address},{etcd_server.address}"
-        session = cluster_on(url).connect("a")
+        session = arena_on(url).connect("a")
         with session.election("e").campaign(timeout=TIMEOUT) as term:
             assert term.held
 
@@ -299,21 +303,21 @@ RUBBISH = {
 def test_rubbish_of_another_program_is_named_and_stays(
     operator_of: Callable[[Server], Operator],
     etcd_server: Server,
-    world_on: Callable[..., World],
+    arena_on: Callable[..., Arena],
     rubbish: str,
 ) -> None:
     """SAFE-2: what is no record of this format is BadData with the key, from each hook that reads it, and stays."""
-    world, operator = world_on(etcd_server.url), operator_of(etcd_server)
-    root = f"{world._prefix}tests/"
-    actor = world.actor("a")
+    arena, operator = arena_on(etcd_server.url, ttl=LONG), operator_of(etcd_server)
+    root = f"{arena._prefix}tests/"
+    actor = arena.actor("a")
     actor.join("good")
     seat = actor.win("good")
     calls: dict[str, Callable[[], object]] = {
-        "session/b": lambda: world.actor("b"),
+        "session/b": lambda: arena.actor("b"),
         "member/bad/x/1": lambda: actor.members("bad"),
         "leader/bad": lambda: actor.leader("bad"),
         "candidate/worse/x/1": lambda: actor.campaign("worse"),
-        "birth": lambda: world.actor("c"),
+        "birth": lambda: arena.actor("c"),
     }
     for key, call in calls.items():
         operator.put(f"{root}{key}", rubbish)
@@ -335,28 +339,28 @@ def test_rubbish_of_another_program_is_named_and_stays(
 
 @pytest.mark.parametrize("replace", [False, True])
 def test_a_session_key_without_a_lease_is_no_session(
-    operator_of: Callable[[Server], Operator], etcd_server: Server, world_on: Callable[..., World], *, replace: bool
+    operator_of: Callable[[Server], Operator], etcd_server: Server, arena_on: Callable[..., Arena], *, replace: bool
 ) -> None:
     """SAFE-2: a record that hangs on no lease is nobody's session: BadData with the key, also to who would replace."""
-    world, operator = world_on(etcd_server.url), operator_of(etcd_server)
-    root = f"{world._prefix}tests/"
-    world.actor("a")
+    arena, operator = arena_on(etcd_server.url, ttl=LONG), operator_of(etcd_server)
+    root = f"{arena._prefix}tests/"
+    arena.actor("a")
     operator.put(f"{root}session/b", operator.read(root)[f"{root}session/a"])
     request = SessionRequest(incarnation="new", member_id="b", ttl=30.0, replace=replace)
     with pytest.raises(BadData, match="no lease") as failure:
-        world.backend().open_session(request, timeout=TIMEOUT)
+        arena.backend().open_session(request, timeout=TIMEOUT)
     assert failure.value.key == f"{root}session/b"
 
 
 def test_foreign_keys_on_our_lease_are_no_concern(
-    operator_of: Callable[[Server], Operator], etcd_server: Server, world_on: Callable[..., World]
+    operator_of: Callable[[Server], Operator], etcd_server: Server, arena_on: Callable[..., Arena]
 ) -> None:
     """BEAT-10: what an operator has hung on a session's lease fails no heartbeat, takes nothing, and stays."""
-    world, operator = world_on(etcd_server.url), operator_of(etcd_server)
-    actor = world.actor("a")
+    arena, operator = arena_on(etcd_server.url, ttl=LONG), operator_of(etcd_server)
+    actor = arena.actor("a")
     actor.join("g")
     actor.win("e")
-    prefix, owner = world._prefix, actor.lease.incarnation
+    prefix, owner = arena._prefix, actor.lease.incarnation
     lease = operator.lease_of(f"{prefix}tests/session/a")
     keys = [f"{prefix}{end}" for end in ("foo", "a/b", "other/leader/e", f"other/member/g/{owner}/1")]
     keys += [
@@ -371,28 +375,28 @@ def test_foreign_keys_on_our_lease_are_no_concern(
 
 
 def test_a_seat_of_ours_that_is_rubbish_is_lost_and_removed(
-    operator_of: Callable[[Server], Operator], etcd_server: Server, world_on: Callable[..., World]
+    operator_of: Callable[[Server], Operator], etcd_server: Server, arena_on: Callable[..., Arena]
 ) -> None:
     """SAFE-2: rubbish that an operator has put on our lease where a seat is fails no heartbeat, and makes room."""
-    world, operator = world_on(etcd_server.url), operator_of(etcd_server)
-    actor, key = world.actor("a"), f"{world._prefix}tests/leader/e"
+    arena, operator = arena_on(etcd_server.url, ttl=LONG), operator_of(etcd_server)
+    actor, key = arena.actor("a"), f"{arena._prefix}tests/leader/e"
     actor.win("e")
     operator.put(key, "rubbish", lease=operator.lease_of(key))
     actor.seats.clear()
     actor.candidacies.clear()
     # The first heartbeat removes the candidate, the second the seat.
     assert [actor.beat().lost for _ in range(2)] == [(), ()]
-    assert operator.read(f"{world._prefix}tests/leader/") == {}
+    assert operator.read(f"{arena._prefix}tests/leader/") == {}
     actor.win("e")
 
 
 def test_a_newer_format_is_said_to_be_one(
-    operator_of: Callable[[Server], Operator], etcd_server: Server, world_on: Callable[..., World]
+    operator_of: Callable[[Server], Operator], etcd_server: Server, arena_on: Callable[..., Arena]
 ) -> None:
     """A record of a format to come is not taken for rubbish: the error names both formats."""
-    world = world_on(etcd_server.url)
-    actor = world.actor("a")
-    operator_of(etcd_server).put(f"{world._prefix}tests/leader/e", '[2,"a","b","e",1,2.0]\n')
+    arena = arena_on(etcd_server.url, ttl=LONG)
+    actor = arena.actor("a")
+    operator_of(etcd_server).put(f"{arena._prefix}tests/leader/e", '[2,"a","b","e",1,2.0]\n')
     with pytest.raises(BadData, match=r"format 2.* reads 1"):
         actor.leader("e")
     assert actor.backend.heartbeat(actor.lease, Holdings(), timeout=TIMEOUT).lost == ()

@@ -8,7 +8,6 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Literal
 
 import pytest
-from support import Cluster
 
 from drumbeat._clock import SystemClock
 from drumbeat._facade import Backend
@@ -77,20 +76,6 @@ def hooks(namespace: str) -> Callable[..., Backend]:
         return make_backend(MemcachedBackend, _config(url, namespace, on_empty_store))
 
     return hooks
-
-
-@pytest.fixture
-def cluster(namespace: str) -> Iterator[Callable[[str], Cluster]]:
-    """Return what opens sessions on a URL."""
-    made: list[Cluster] = []
-
-    def cluster(url: str) -> Cluster:
-        made.append(Cluster(url, ttl=TTL, prefix=f"{namespace}-"))
-        return made[-1]
-
-    yield cluster
-    for one in made:
-        one.close()
 
 
 def _config(url: str, namespace: str, on_empty_store: Literal["wait", "trust"] | None) -> BackendConfig:

@@ -6,14 +6,15 @@ import time
 from typing import TYPE_CHECKING, cast
 
 import pytest
-from harness import TIMEOUT, plugin_of
-from support import Background, Cluster, eventually
 
 import drumbeat
 from drumbeat import BadData, State, Unavailable
 from drumbeat._cas.records import Keys
 from drumbeat.hookspecs import Capability, Holdings, SessionRequest, Waiting, Won
+from drumbeat_conformance.actor import TIMEOUT, plugin_of
+from drumbeat_conformance.arena import Arena
 from drumbeat_conformance.proxy import Proxy
+from drumbeat_conformance.waiting import Background, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from drumbeat_memcached import MemcachedBackend
 
     Ask = Callable[[int, bytes], bytes]
-    MakeCluster = Callable[[str], Cluster]
+    MakeArena = Callable[[str], Arena]
     Start = Callable[..., Server]
     Store = Callable[[str], MemcachedBackend]
 
@@ -33,7 +34,7 @@ TTL = 1.0
 EVICTING = ("-m", "1", "-I", "512k", "-o", "no_lru_maintainer,no_lru_crawler")
 
 
-def connect(cluster: Cluster, member_id: str, *, lease_ttl: float = TTL, heartbeat: str = "auto") -> drumbeat.Session:
+def connect(cluster: Arena, member_id: str, *, lease_ttl: float = TTL, heartbeat: str = "auto") -> drumbeat.Session:
     """Open a session as this backend does by itself: what is missing is not trusted."""
     return cluster.connect(member_id, on_empty_store=None, lease_ttl=lease_ttl, heartbeat=heartbeat)
 
@@ -82,9 +83,9 @@ def evict(ask: Ask, server: Server, key: str) -> None:
 # Time to live -----------------------------------------------------------------------------------------------
 
 
-def test_a_term_shorter_than_the_granularity_of_expiry_is_held(start_memcached: Start, cluster: MakeCluster) -> None:
+def test_a_term_shorter_than_the_granularity_of_expiry_is_held(start_memcached: Start, arena_on: MakeArena) -> None:
     """BEAT-1: a TTL of 0.6 s is kept, though the server's own expiry may come a whole second early."""
-    session = connect(cluster(start_memcached().url), "a", lease_ttl=0.6)
+    session = connect(arena_on(start_memcached().url), "a", lease_ttl=0.6)
     term = lead(session)
     until = time.monotonic() + 10 * 0.6
     while time.monotonic() < until:
@@ -92,10 +93,10 @@ def test_a_term_shorter_than_the_granularity_of_expiry_is_held(start_memcached: 
         time.sleep(0.01)
 
 
-def test_only_session_records_expire(start_memcached: Start, cluster: MakeCluster, ask: Ask) -> None:
+def test_only_session_records_expire(start_memcached: Start, arena_on: MakeArena, ask: Ask) -> None:
     """Seats, rosters, values and the birth record stay; a session's record goes long after its lease."""
     server = start_memcached()
-    session = connect(cluster(server.url), "a")
+    session = connect(arena_on(server.url), "a")
     session.group("g").join({})
     lead(session)
     keys = keys_of(session)
@@ -109,9 +110,9 @@ def test_only_session_records_expire(start_memcached: Start, cluster: MakeCluste
 # Losing everything ------------------------------------------------------------------------------------------
 
 
-def test_an_empty_server_makes_the_first_leader_wait(start_memcached: Start, cluster: MakeCluster) -> None:
+def test_an_empty_server_makes_the_first_leader_wait(start_memcached: Start, arena_on: MakeArena) -> None:
     """Nothing is granted in a new store until every session that it may have forgotten is over; joins are at once."""
-    session = connect(cluster(start_memcached().url), "a")
+    session = connect(arena_on(start_memcached().url), "a")
     started = time.monotonic()
     session.group("g").join({})
     assert "a" in session.group("g").members()
@@ -120,10 +121,10 @@ def test_an_empty_server_makes_the_first_leader_wait(start_memcached: Start, clu
 
 
 @pytest.mark.parametrize("how", ["flush_all", "restart"])
-def test_everything_is_lost(start_memcached: Start, cluster: MakeCluster, ask: Ask, how: str) -> None:
+def test_everything_is_lost(start_memcached: Start, arena_on: MakeArena, ask: Ask, how: str) -> None:
     """FAULT-2: the leader is told, rejoins its groups, and nobody leads before its term is over."""
     server = start_memcached()
-    here = cluster(server.url)
+    here = arena_on(server.url)
     leader, other = connect(here, "a"), connect(here, "b")
     leader.group("g").join({"n": 1})
     term, before = lead(leader), leader.incarnation
@@ -137,10 +138,10 @@ def test_everything_is_lost(start_memcached: Start, cluster: MakeCluster, ask: A
     eventually(lambda: "a" in other.group("g").members(), within=20 * TTL)
 
 
-def test_everything_is_lost_while_the_leader_is_silent(start_memcached: Start, cluster: MakeCluster, ask: Ask) -> None:
+def test_everything_is_lost_while_the_leader_is_silent(start_memcached: Start, arena_on: MakeArena, ask: Ask) -> None:
     """LEAD-8: a leader that does not look for a while still has its term to itself until its own deadline."""
     server = start_memcached()
-    here = cluster(server.url)
+    here = arena_on(server.url)
     leader, other = connect(here, "a", heartbeat="manual"), connect(here, "b")
     term = _lead_by_hand(leader)
     ask(server.port, b"flush_all\r\n")
@@ -150,10 +151,10 @@ def test_everything_is_lost_while_the_leader_is_silent(start_memcached: Start, c
 # Losing one thing -------------------------------------------------------------------------------------------
 
 
-def test_a_seat_that_an_operator_deletes(start_memcached: Start, cluster: MakeCluster, ask: Ask) -> None:
+def test_a_seat_that_an_operator_deletes(start_memcached: Start, arena_on: MakeArena, ask: Ask) -> None:
     """BEAT-10: a held seat that is gone from the server is noticed by its holder within one heartbeat."""
     server = start_memcached()
-    session = connect(cluster(server.url), "a")
+    session = connect(arena_on(server.url), "a")
     term = lead(session)
     assert ask(server.port, f"delete {keys_of(session).seat('election/e')}\r\n".encode()) == b"DELETED\r\n"
     eventually(lambda: not term.held, within=TTL)
@@ -163,11 +164,11 @@ def test_a_seat_that_an_operator_deletes(start_memcached: Start, cluster: MakeCl
 
 @pytest.mark.parametrize("how", ["delete", "evict"])
 def test_a_seat_that_is_gone_is_not_taken_for_free(
-    start_memcached: Start, cluster: MakeCluster, ask: Ask, how: str
+    start_memcached: Start, arena_on: MakeArena, ask: Ask, how: str
 ) -> None:
     """LEAD-8: while a leader has not noticed that its seat is gone, nobody else wins it."""
     server = start_memcached(arguments=EVICTING)
-    here = cluster(server.url)
+    here = arena_on(server.url)
     leader, other = connect(here, "a", heartbeat="manual"), connect(here, "b")
     term = _lead_by_hand(leader)
     term.proclaim({"a value for a size": "v" * 5000})
@@ -180,10 +181,10 @@ def test_a_seat_that_is_gone_is_not_taken_for_free(
     succeed(other, term)
 
 
-def test_an_evicted_seat_is_noticed(start_memcached: Start, cluster: MakeCluster, ask: Ask) -> None:
+def test_an_evicted_seat_is_noticed(start_memcached: Start, arena_on: MakeArena, ask: Ask) -> None:
     """BEAT-10: the same for a seat that went for want of memory."""
     server = start_memcached(arguments=EVICTING)
-    session = connect(cluster(server.url), "a")
+    session = connect(arena_on(server.url), "a")
     term = lead(session)
     term.proclaim({"a value for a size": "v" * 5000})
     evict(ask, server, keys_of(session).seat("election/e"))
@@ -191,10 +192,10 @@ def test_an_evicted_seat_is_noticed(start_memcached: Start, cluster: MakeCluster
     assert lead(session).token > term.token
 
 
-def test_an_evicted_roster_is_written_again(start_memcached: Start, cluster: MakeCluster, ask: Ask) -> None:
+def test_an_evicted_roster_is_written_again(start_memcached: Start, arena_on: MakeArena, ask: Ask) -> None:
     """Members whose group's roster is gone notice, and join again by themselves."""
     server = start_memcached(arguments=EVICTING)
-    here = cluster(server.url)
+    here = arena_on(server.url)
     sessions = [connect(here, f"{number}-{'m' * 90}") for number in range(8)]
     for session in sessions:
         session.group("g").join({})
@@ -204,10 +205,10 @@ def test_an_evicted_roster_is_written_again(start_memcached: Start, cluster: Mak
     eventually(lambda: len(group.members()) == len(sessions), within=10 * TTL)
 
 
-def test_an_evicted_session_is_lost(start_memcached: Start, cluster: MakeCluster, ask: Ask) -> None:
+def test_an_evicted_session_is_lost(start_memcached: Start, arena_on: MakeArena, ask: Ask) -> None:
     """LEAD-8: a session whose record is gone is told, and its seat goes to the next only when its term is over."""
     server = start_memcached(arguments=EVICTING)
-    here = cluster(server.url)
+    here = arena_on(server.url)
     leader, other = connect(here, "a" * 90), connect(here, "b")
     term, before = lead(leader), leader.incarnation
     evict(ask, server, keys_of(leader).session(leader.member_id))
@@ -218,9 +219,9 @@ def test_an_evicted_session_is_lost(start_memcached: Start, cluster: MakeCluster
 # What can be trusted ----------------------------------------------------------------------------------------
 
 
-def test_a_missing_seat_is_trusted_while_nothing_was_lost(start_memcached: Start, cluster: MakeCluster) -> None:
+def test_a_missing_seat_is_trusted_while_nothing_was_lost(start_memcached: Start, arena_on: MakeArena) -> None:
     """Once the birth is over, a new election has a leader at once, whatever members did meanwhile."""
-    session = connect(cluster(start_memcached().url), "a")
+    session = connect(arena_on(start_memcached().url), "a")
     lead(session).resign()
     session.group("g").join({})
     session.group("g").leave()
@@ -311,9 +312,9 @@ def test_a_win_whose_answer_is_lost(
 
 
 @pytest.mark.parametrize("rubbish", [b"hello", b"", b"\x00\xff\r\nEND\r\n", b"9{}", b"1[]"])
-def test_rubbish_under_a_key(memcached_server: Server, cluster: MakeCluster, ask: Ask, rubbish: bytes) -> None:
+def test_rubbish_under_a_key(memcached_server: Server, arena_on: MakeArena, ask: Ask, rubbish: bytes) -> None:
     """SAFE-2: what another program stored under a key is named and not overwritten; an empty value counts as none."""
-    session = cluster(memcached_server.url).connect("a")
+    session = arena_on(memcached_server.url).connect("a")
     key = keys_of(session).seat("election/e")
     ask(memcached_server.port, f"set {key} 0 0 {len(rubbish)}\r\n".encode() + rubbish + b"\r\n")
     if not rubbish:

@@ -9,12 +9,12 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
-from support import Background, eventually
 
 import drumbeat
 from drumbeat import AuthenticationError, BackendError, ConfigurationError, Unavailable
 from drumbeat.hookspecs import SessionRequest, Won
 from drumbeat_conformance.strangers import babbler, mute
+from drumbeat_conformance.waiting import Background, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

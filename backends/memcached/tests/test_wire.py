@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import TIMEOUT
 
 from drumbeat import BackendError, Unavailable
 from drumbeat._cas.records import Entry, Keys, MemberValue, Owner, Roster, Session
 from drumbeat.hookspecs import Holdings, Lease, Membership, Seat, SessionRequest, Won
+from drumbeat_conformance.actor import TIMEOUT
 from drumbeat_conformance.proxy import Proxy
 from drumbeat_memcached import _backend
 from drumbeat_memcached._commands import gets, read_stored, read_values

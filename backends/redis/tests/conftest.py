@@ -4,58 +4,16 @@ from __future__ import annotations
 
 import time
 import traceback
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Literal
 
 import pytest
 import redis
-from harness import Kind, World
-from support import Cluster
 
 import drumbeat
-from drumbeat_redis import RedisBackend
 
 TTL = 1.0
 SECRET = "hunter2-secret"  # noqa: S105 - opens nothing; must never be shown
-
-
-@pytest.fixture
-def world_on(tmp_path: object) -> Iterator[Callable[..., World]]:
-    """Make a World of hook-level sessions from a server's URL."""
-    worlds: list[World] = []
-
-    def make(url: str, *, ttl: float = TTL, on_empty_store: Literal["wait", "trust"] | None = "trust") -> World:
-        kind = Kind(
-            name="redis",
-            factory=lambda: RedisBackend,
-            url=lambda _: url,
-            real_time=True,
-            shared=True,
-            ttl=ttl,
-            on_empty_store=on_empty_store,
-        )
-        worlds.append(World(kind, tmp_path))  # type: ignore[arg-type]
-        return worlds[-1]
-
-    yield make
-    for world in worlds:
-        world.close()
-
-
-@pytest.fixture
-def cluster_on() -> Iterator[Callable[..., Cluster]]:
-    """Make a Cluster of whole sessions from a server's URL."""
-    clusters: list[Cluster] = []
-
-    def make(url: str, *, ttl: float = TTL) -> Cluster:
-        clusters.append(Cluster(url, ttl=ttl, prefix=f"{uuid.uuid4().hex[:8]}-"))
-        return clusters[-1]
-
-    yield make
-    for cluster in clusters:
-        cluster.close()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A real Cluster: one slot, whoever has it."""
+"""A real Arena: one slot, whoever has it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 import redis.crc
-from support import eventually
 
 from drumbeat import Unavailable
 from drumbeat.hookspecs import GroupSubject
 from drumbeat_conformance.servers import RedisCluster, Server, start_redis_cluster
+from drumbeat_conformance.waiting import eventually
 
 if TYPE_CHECKING:
-    from harness import Actor, World
+    from drumbeat_conformance.actor import Actor
+    from drumbeat_conformance.arena import Arena
 
 Peek = Callable[..., Callable[..., object]]
 
@@ -28,7 +29,7 @@ def nodes() -> Iterator[RedisCluster]:
 
 def slot_of(actor: Actor) -> int:
     """Return the slot of an actor's namespace."""
-    return redis.crc.key_slot(f"{{{actor.world._prefix}tests}}".encode())
+    return redis.crc.key_slot(f"{{{actor.stage.namespace()}}}".encode())
 
 
 def owner_of(slot: int, cluster: RedisCluster, peek: Peek) -> Server:
@@ -53,32 +54,32 @@ def play(one: Actor, two: Actor) -> None:
 
 
 @pytest.mark.parametrize("namespace", ["plain", "a{b}c", "}{", "über raum*"])
-def test_a_namespace_is_one_slot(nodes: RedisCluster, world_on: Callable[..., World], namespace: str) -> None:
+def test_a_namespace_is_one_slot(nodes: RedisCluster, arena_on: Callable[..., Arena], namespace: str) -> None:
     """GROUP-7: everything works on a cluster, whatever braces are in names: the server refuses a second slot."""
-    world = world_on(nodes.url)
-    play(world.actor("a", namespace=namespace), world.actor("{b}", namespace=namespace))
+    arena = arena_on(nodes.url)
+    play(arena.actor("a", namespace=namespace), arena.actor("{b}", namespace=namespace))
 
 
-def test_namespaces_are_spread(nodes: RedisCluster, world_on: Callable[..., World], peek: Peek) -> None:
+def test_namespaces_are_spread(nodes: RedisCluster, arena_on: Callable[..., Arena], peek: Peek) -> None:
     """Several namespaces are served by several nodes."""
-    actors = [world_on(nodes.url).actor("a") for _ in range(12)]
+    actors = [arena_on(nodes.url).actor("a") for _ in range(12)]
     assert len({owner_of(slot_of(actor), nodes, peek).port for actor in actors}) > 1
 
 
-def test_a_hint_comes_from_the_node_with_the_slot(nodes: RedisCluster, world_on: Callable[..., World]) -> None:
+def test_a_hint_comes_from_the_node_with_the_slot(nodes: RedisCluster, arena_on: Callable[..., Arena]) -> None:
     """Push works on a cluster."""
-    world = world_on(nodes.url)
-    one, two = world.actor("a"), world.actor("b")
+    arena = arena_on(nodes.url)
+    one, two = arena.actor("a"), arena.actor("b")
     hints: list[None] = []
     one.backend.watch(one.lease, GroupSubject("g"), lambda: hints.append(None), timeout=5.0)
     two.join("g")
     eventually(lambda: hints, within=5.0)
 
 
-def test_a_slot_that_has_moved_is_followed(nodes: RedisCluster, world_on: Callable[..., World], peek: Peek) -> None:
+def test_a_slot_that_has_moved_is_followed(nodes: RedisCluster, arena_on: Callable[..., Arena], peek: Peek) -> None:
     """MOVED: after a slot has moved to another node with its keys, the next calls of all kinds succeed."""
-    world = world_on(nodes.url, ttl=10.0)
-    one, two = world.actor("a"), world.actor("b")
+    arena = arena_on(nodes.url, ttl=10.0)
+    one, two = arena.actor("a"), arena.actor("b")
     seat = one.win("e")
     hints: list[None] = []
     two.backend.watch(two.lease, GroupSubject("g"), lambda: hints.append(None), timeout=5.0)
@@ -106,29 +107,29 @@ def move(slot: int, old: Callable[..., object], new: Callable[..., object], *, t
 
 
 def test_a_dead_node_of_another_slot_matters_to_nobody(
-    start_redis_cluster: Callable[..., RedisCluster], world_on: Callable[..., World], peek: Peek
+    start_redis_cluster: Callable[..., RedisCluster], arena_on: Callable[..., Arena], peek: Peek
 ) -> None:
     """With cluster-require-full-coverage no, a session does not notice the death of a node that has not its slot."""
     cluster = start_redis_cluster()
     for node in cluster.nodes:
         peek(node.port)("CONFIG", "SET", "cluster-require-full-coverage", "no")
-    actor = world_on(cluster.url, ttl=10.0).actor("a")
+    actor = arena_on(cluster.url, ttl=10.0).actor("a")
     seat = actor.win("e")
     owner = owner_of(slot_of(actor), cluster, peek)
     next(node for node in cluster.nodes if node is not owner).kill()
     eventually(lambda: "fail" in str(peek(owner.port)("CLUSTER", "NODES")), within=15.0)
     actor.backend.drop_session(actor.lease)
-    fresh = actor.world.actor("b")
+    fresh = actor.stage.actor("b")
     fresh.wait_for("e")
     assert seat.token == getattr(fresh.leader("e"), "token", None)
 
 
 def test_a_dead_owner_is_unavailable_until_it_is_back(
-    start_redis_cluster: Callable[..., RedisCluster], world_on: Callable[..., World], peek: Peek
+    start_redis_cluster: Callable[..., RedisCluster], arena_on: Callable[..., Arena], peek: Peek
 ) -> None:
     """The node with the slot dies, with no replica to take over: nothing was changed, and all goes on at its return."""
     cluster = start_redis_cluster()
-    actor = world_on(cluster.url, ttl=30.0).actor("a")
+    actor = arena_on(cluster.url, ttl=30.0).actor("a")
     seat = actor.win("e")
     owner = owner_of(slot_of(actor), cluster, peek)
     owner.kill()

@@ -11,15 +11,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import pytest
-from support import Background, eventually
 
 from drumbeat import ConfigurationError, SessionLost, Unavailable, Vacant
 from drumbeat.hookspecs import GroupSubject, LeaderRecord, LeaderSubject, Won
 from drumbeat_conformance.proxy import Proxy
+from drumbeat_conformance.waiting import Background, eventually
 
 if TYPE_CHECKING:
-    from harness import Actor, World
-
+    from drumbeat_conformance.actor import Actor
+    from drumbeat_conformance.arena import Arena
     from drumbeat_conformance.servers import Server
     from drumbeat_redis import RedisBackend
 
@@ -34,27 +34,27 @@ def link(redis_server: Server) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def far(link: Proxy, world_on: Callable[..., World]) -> World:
+def far(link: Proxy, arena_on: Callable[..., Arena]) -> Arena:
     """Sessions whose link can be disturbed."""
-    return world_on(f"redis://{link.address}")
+    return arena_on(f"redis://{link.address}")
 
 
-def keys(world: World, peek: Peek, server: Server) -> set[str]:
-    """Return the keys of a world's namespace, without what they all begin with."""
-    found = peek(server.port)("KEYS", f"drumbeat:{{{world._prefix}tests}}:*")
+def keys(arena: Arena, peek: Peek, server: Server) -> set[str]:
+    """Return the keys of a arena's namespace, without what they all begin with."""
+    found = peek(server.port)("KEYS", f"drumbeat:{{{arena._prefix}tests}}:*")
     assert isinstance(found, list)
     return {key.split("}:", 1)[1] for key in found}
 
 
-def key(world: World, rest: str) -> str:
-    """Return a key of a world's namespace."""
-    return f"drumbeat:{{{world._prefix}tests}}:{rest}"
+def key(arena: Arena, rest: str) -> str:
+    """Return a key of a arena's namespace."""
+    return f"drumbeat:{{{arena._prefix}tests}}:{rest}"
 
 
 # Answers that are lost or late ------------------------------------------------------------------------------
 
 
-def test_a_win_whose_answer_was_lost_is_won_by_the_repetition(link: Proxy, far: World) -> None:
+def test_a_win_whose_answer_was_lost_is_won_by_the_repetition(link: Proxy, far: Arena) -> None:
     """LEAD-9: the client's own retry would say no here; the repeated campaign has the same seat, and no other."""
     actor = far.actor("a")
     actor.leader("e")
@@ -70,7 +70,7 @@ def test_a_win_whose_answer_was_lost_is_won_by_the_repetition(link: Proxy, far: 
     assert actor.beat().lost == ()
 
 
-def test_a_win_that_nobody_knows_of_is_freed_by_the_next_heartbeat(link: Proxy, far: World) -> None:
+def test_a_win_that_nobody_knows_of_is_freed_by_the_next_heartbeat(link: Proxy, far: Arena) -> None:
     """LEAD-15: a campaign that was given up, and was won all the same, frees its seat within one heartbeat."""
     actor = far.actor("a")
     actor.leader("e")
@@ -83,7 +83,7 @@ def test_a_win_that_nobody_knows_of_is_freed_by_the_next_heartbeat(link: Proxy, 
     assert actor.leader("e") == Vacant()
 
 
-def test_an_opening_whose_answer_was_lost_is_the_same_session(link: Proxy, far: World) -> None:
+def test_an_opening_whose_answer_was_lost_is_the_same_session(link: Proxy, far: Arena) -> None:
     """A repeated open_session is no Conflict with itself."""
     backend = far.backend()
     actor = far.actor("watcher")
@@ -96,7 +96,7 @@ def test_an_opening_whose_answer_was_lost_is_the_same_session(link: Proxy, far: 
     assert backend.open_session(request, timeout=5.0).incarnation == request.incarnation
 
 
-def test_a_late_answer_is_never_taken_for_the_next_one(link: Proxy, far: World) -> None:
+def test_a_late_answer_is_never_taken_for_the_next_one(link: Proxy, far: Arena) -> None:
     """After a timeout the connection is dropped, so that answers stay with their questions."""
     actor = far.actor("a")
     seat = actor.win("e", b"mine")
@@ -109,7 +109,7 @@ def test_a_late_answer_is_never_taken_for_the_next_one(link: Proxy, far: World) 
     assert (seat.token, b"mine") == (leader.token, leader.value)
 
 
-def test_an_older_join_that_comes_late_does_not_undo_a_newer_one(redis_server: Server, far: World) -> None:
+def test_an_older_join_that_comes_late_does_not_undo_a_newer_one(redis_server: Server, far: Arena) -> None:
     """A join that was given up and is applied after the next one changes nothing."""
     actor = far.actor("a")
     late = actor.next_attempt()
@@ -119,7 +119,7 @@ def test_an_older_join_that_comes_late_does_not_undo_a_newer_one(redis_server: S
     assert actor.beat().lost == ()
 
 
-def test_a_call_keeps_its_timeout_however_slowly_the_answer_trickles(world_on: Callable[..., World]) -> None:
+def test_a_call_keeps_its_timeout_however_slowly_the_answer_trickles(arena_on: Callable[..., Arena]) -> None:
     """Every hook ends within its timeout in total, also if each byte comes before the socket's own timeout."""
 
     def trickle() -> None:
@@ -131,7 +131,7 @@ def test_a_call_keeps_its_timeout_however_slowly_the_answer_trickles(world_on: C
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         answering = Background(trickle)
-        backend = world_on(f"redis://127.0.0.1:{listener.getsockname()[1]}").backend()
+        backend = arena_on(f"redis://127.0.0.1:{listener.getsockname()[1]}").backend()
         started = time.monotonic()
         with pytest.raises(Unavailable):
             backend.describe(timeout=0.5)
@@ -143,11 +143,11 @@ def test_a_call_keeps_its_timeout_however_slowly_the_answer_trickles(world_on: C
 
 
 def test_killed_connections_cost_nobody_anything(
-    start_redis: Callable[..., Server], world_on: Callable[..., World], peek: Peek
+    start_redis: Callable[..., Server], arena_on: Callable[..., Arena], peek: Peek
 ) -> None:
     """CLIENT KILL of all connections: the next calls succeed, since dead ones are noticed before they are used."""
     server = start_redis()
-    actor = world_on(server.url).actor("a")
+    actor = arena_on(server.url).actor("a")
     seat = actor.win("e")
     actor.join("g")
     for kind in ("normal", "pubsub"):
@@ -163,7 +163,7 @@ def test_killed_connections_cost_nobody_anything(
     assert set(actor.members("g")) == {"a"}
 
 
-def test_a_slow_view_does_not_delay_a_heartbeat(link: Proxy, far: World) -> None:
+def test_a_slow_view_does_not_delay_a_heartbeat(link: Proxy, far: Arena) -> None:
     """BEAT-11: the heartbeat has a connection of its own, and passes a call that hangs."""
     actor = far.actor("a")
     actor.join("g")
@@ -176,11 +176,11 @@ def test_a_slow_view_does_not_delay_a_heartbeat(link: Proxy, far: World) -> None
         view.result()
 
 
-def test_connections_end_with_their_session(start_redis: Callable[..., Server], world_on: Callable[..., World]) -> None:
+def test_connections_end_with_their_session(start_redis: Callable[..., Server], arena_on: Callable[..., Arena]) -> None:
     """A dropped session leaves no connection behind, its subscription's included."""
     server = start_redis()
     with Proxy(server.host, server.port) as proxy:
-        actor = world_on(f"redis://{proxy.address}").actor("a")
+        actor = arena_on(f"redis://{proxy.address}").actor("a")
         actor.backend.watch(actor.lease, GroupSubject("g"), lambda: None, timeout=5.0)
         actor.close()
         actor.backend.drop_session(actor.lease)
@@ -221,12 +221,12 @@ class Hints:
 
 
 def test_a_killed_subscription_comes_back_and_hints(
-    start_redis: Callable[..., Server], world_on: Callable[..., World], peek: Peek
+    start_redis: Callable[..., Server], arena_on: Callable[..., Arena], peek: Peek
 ) -> None:
     """A subscription that is dropped is made again, and everybody is hinted, since something may have been missed."""
     server = start_redis()
-    world = world_on(server.url)
-    one, two = world.actor("a"), world.actor("b")
+    arena = arena_on(server.url)
+    one, two = arena.actor("a"), arena.actor("b")
     hints = Hints(one)
     count = hints.count
     peek(server.port)("CLIENT", "KILL", "TYPE", "pubsub")
@@ -236,7 +236,7 @@ def test_a_killed_subscription_comes_back_and_hints(
     eventually(lambda: hints.count > count, within=5.0)
 
 
-def test_a_silent_subscription_is_noticed(link: Proxy, far: World) -> None:
+def test_a_silent_subscription_is_noticed(link: Proxy, far: Arena) -> None:
     """A link that swallows everything is found out by pings, and hints come once it is sound again."""
     one, two = far.actor("a"), far.actor("b")
     hints = Hints(one)
@@ -254,7 +254,7 @@ def test_a_silent_subscription_is_noticed(link: Proxy, far: World) -> None:
     eventually(lambda: hints.count > count, within=5.0)
 
 
-def test_a_watch_that_the_server_does_not_confirm_is_unavailable(link: Proxy, far: World) -> None:
+def test_a_watch_that_the_server_does_not_confirm_is_unavailable(link: Proxy, far: Arena) -> None:
     """`watch` returns only once the server has confirmed it; otherwise nothing is left behind."""
     actor = far.actor("a")
     actor.leader("e")
@@ -265,7 +265,7 @@ def test_a_watch_that_the_server_does_not_confirm_is_unavailable(link: Proxy, fa
     actor.backend.watch(actor.lease, LeaderSubject("e"), lambda: None, timeout=5.0)()
 
 
-def test_two_watches_of_a_group_share_a_subscription(redis_server: Server, far: World) -> None:
+def test_two_watches_of_a_group_share_a_subscription(redis_server: Server, far: Arena) -> None:
     """The end of one watch does not end another one of the same group."""
     one, two = far.actor("a"), far.actor("b")
     cancel = one.backend.watch(one.lease, GroupSubject("g"), lambda: None, timeout=5.0)
@@ -280,11 +280,11 @@ def test_two_watches_of_a_group_share_a_subscription(redis_server: Server, far: 
 
 
 def test_a_lost_script_is_sent_again_in_the_same_attempt(
-    start_redis: Callable[..., Server], world_on: Callable[..., World], peek: Peek
+    start_redis: Callable[..., Server], arena_on: Callable[..., Arena], peek: Peek
 ) -> None:
     """SCRIPT FLUSH, as after a failover: no call fails."""
     server = start_redis()
-    actor = world_on(server.url).actor("a")
+    actor = arena_on(server.url).actor("a")
     for _ in range(2):
         peek(server.port)("SCRIPT", "FLUSH")
         assert actor.beat().lost == ()
@@ -294,11 +294,11 @@ def test_a_lost_script_is_sent_again_in_the_same_attempt(
 
 
 def test_a_flushed_server_knows_no_session(
-    start_redis: Callable[..., Server], world_on: Callable[..., World], peek: Peek
+    start_redis: Callable[..., Server], arena_on: Callable[..., Arena], peek: Peek
 ) -> None:
     """FLUSHALL: heartbeats and calls say SessionLost, and later tokens are greater than those that were lost."""
     server = start_redis()
-    actor = world_on(server.url).actor("a")
+    actor = arena_on(server.url).actor("a")
     token = actor.win("e").token
     peek(server.port)("FLUSHALL")
     with pytest.raises(SessionLost, match="lost with the data"):
@@ -309,7 +309,7 @@ def test_a_flushed_server_knows_no_session(
     assert actor.win("e").token > token
 
 
-def test_a_session_of_another_epoch_is_lost(redis_server: Server, far: World, peek: Peek) -> None:
+def test_a_session_of_another_epoch_is_lost(redis_server: Server, far: Arena, peek: Peek) -> None:
     """A server that lost the birth record alone has lost data, so no session from before counts."""
     one, two = far.actor("a"), far.actor("b")
     one.win("e")
@@ -323,12 +323,12 @@ def test_a_session_of_another_epoch_is_lost(redis_server: Server, far: World, pe
 
 
 def test_an_empty_volatile_server_grants_nothing_for_the_longest_ttl(
-    start_redis: Callable[..., Server], world_on: Callable[..., World], caplog: pytest.LogCaptureFixture
+    start_redis: Callable[..., Server], arena_on: Callable[..., Arena], caplog: pytest.LogCaptureFixture
 ) -> None:
     """A server without AOF that lost its data: no seat until whoever held one before must have noticed."""
     server = start_redis(persistent=False)
-    world = world_on(f"{server.url}?longest_ttl=2", on_empty_store=None)
-    actor = world.actor("a")
+    arena = arena_on(f"{server.url}?longest_ttl=2")
+    actor = arena.actor("a", backend=arena.backend(on_empty_store=None))
     opened = time.monotonic()
     waiting = actor.wait_for("e")
     assert waiting.holder == Vacant()
@@ -346,17 +346,17 @@ def test_an_empty_volatile_server_grants_nothing_for_the_longest_ttl(
     assert actor.wait_for("e").holder == Vacant()
 
 
-def test_everybody_must_agree_on_the_longest_ttl(redis_server: Server, world_on: Callable[..., World]) -> None:
+def test_everybody_must_agree_on_the_longest_ttl(redis_server: Server, arena_on: Callable[..., Arena]) -> None:
     """The namespace keeps the longest TTL that it was made with; who says otherwise is refused with both numbers."""
-    world = world_on(redis_server.url)
-    world.actor("a")
-    other = world_on(f"{redis_server.url}?longest_ttl=120")
-    other._prefix = world._prefix
+    arena = arena_on(redis_server.url)
+    arena.actor("a")
+    other = arena_on(f"{redis_server.url}?longest_ttl=120")
+    other._prefix = arena._prefix
     with pytest.raises(ConfigurationError, match=r"120.* 60"):
         other.actor("b")
 
 
-def test_a_seat_or_membership_that_an_operator_deletes_is_lost(redis_server: Server, far: World, peek: Peek) -> None:
+def test_a_seat_or_membership_that_an_operator_deletes_is_lost(redis_server: Server, far: Arena, peek: Peek) -> None:
     """BEAT-10: what vanishes from the store alone comes back as lost from the next heartbeat."""
     actor = far.actor("a")
     seat = actor.win("e")
@@ -370,7 +370,7 @@ def test_a_seat_or_membership_that_an_operator_deletes_is_lost(redis_server: Ser
 
 
 def test_a_token_rises_above_the_last_one_when_the_clock_is_behind(
-    redis_server: Server, far: World, peek: Peek
+    redis_server: Server, far: Arena, peek: Peek
 ) -> None:
     """A token is the greater of the clock's microseconds and the last one plus one, with every digit."""
     actor = far.actor("a")
@@ -386,11 +386,11 @@ def test_a_token_rises_above_the_last_one_when_the_clock_is_behind(
 
 
 def test_a_full_server_refuses_what_grows_and_keeps_sessions(
-    start_redis: Callable[..., Server], world_on: Callable[..., World], peek: Peek
+    start_redis: Callable[..., Server], arena_on: Callable[..., Arena], peek: Peek
 ) -> None:
     """Out of memory: a join is Unavailable with the reason, and heartbeats go on."""
     server = start_redis()
-    actor = world_on(server.url).actor("a")
+    actor = arena_on(server.url).actor("a")
     seat = actor.win("e")
     peek(server.port)("CONFIG", "SET", "maxmemory", "1mb")
     with pytest.raises(Unavailable, match="out of memory"):
@@ -400,11 +400,11 @@ def test_a_full_server_refuses_what_grows_and_keeps_sessions(
 
 
 def test_a_demoted_primary_has_done_nothing(
-    start_redis: Callable[..., Server], world_on: Callable[..., World], peek: Peek
+    start_redis: Callable[..., Server], arena_on: Callable[..., Arena], peek: Peek
 ) -> None:
     """A server that becomes a replica is Unavailable, nothing was changed, and all goes on once it is primary again."""
     server = start_redis()
-    actor = world_on(server.url).actor("a")
+    actor = arena_on(server.url).actor("a")
     actor.join("g")
     peek(server.port)("REPLICAOF", "127.0.0.1", "1")
     for call in (actor.beat, lambda: actor.update("g", b"2"), lambda: actor.members("h")):
@@ -416,11 +416,11 @@ def test_a_demoted_primary_has_done_nothing(
 
 
 def test_a_server_that_waits_for_replicas_of_its_own_is_unavailable(
-    start_redis: Callable[..., Server], world_on: Callable[..., World], peek: Peek
+    start_redis: Callable[..., Server], arena_on: Callable[..., Arena], peek: Peek
 ) -> None:
     """min-replicas-to-write on the server: what it refuses was not applied."""
     server = start_redis()
-    actor = world_on(server.url).actor("a")
+    actor = arena_on(server.url).actor("a")
     peek(server.port)("CONFIG", "SET", "min-replicas-to-write", "1")
     with pytest.raises(Unavailable, match="too few replicas") as failure:
         actor.join("g")
@@ -431,7 +431,7 @@ def test_a_server_that_waits_for_replicas_of_its_own_is_unavailable(
 
 
 @pytest.mark.parametrize("holdings", [1, 50])
-def test_a_heartbeat_is_one_round_trip(link: Proxy, far: World, holdings: int) -> None:
+def test_a_heartbeat_is_one_round_trip(link: Proxy, far: Arena, holdings: int) -> None:
     """BEAT-6: with 1 or 50 groups and seats, one turn at the wire, on a connection that stands already."""
     actor = far.actor("a")
     for number in range(holdings):
@@ -444,12 +444,12 @@ def test_a_heartbeat_is_one_round_trip(link: Proxy, far: World, holdings: int) -
 
 
 @pytest.mark.parametrize("size", [10, 1000])
-def test_a_view_is_one_round_trip(link: Proxy, world_on: Callable[..., World], size: int) -> None:
+def test_a_view_is_one_round_trip(link: Proxy, arena_on: Callable[..., Arena], size: int) -> None:
     """A view with metadata is one turn at the wire, with 10 members or 1000."""
-    world = world_on(f"redis://{link.address}", ttl=50.0)
-    reader = world.actor("reader")
+    arena = arena_on(f"redis://{link.address}", ttl=50.0)
+    reader = arena.actor("reader")
     reader.groups()
-    crowd = world.backend()
+    crowd = arena.backend()
     for number in range(size):
         lease = crowd.open_session(replace(reader.request(), member_id=f"m{number}"), timeout=5.0)
         crowd.join_group(lease, "g", attempt=1, value=b'{"zone": "a"}' * 5, timeout=5.0)
@@ -459,7 +459,7 @@ def test_a_view_is_one_round_trip(link: Proxy, world_on: Callable[..., World], s
     assert link.turns == before + 1
 
 
-def test_nothing_is_left_but_vacant_seats(redis_server: Server, far: World, peek: Peek) -> None:
+def test_nothing_is_left_but_vacant_seats(redis_server: Server, far: Arena, peek: Peek) -> None:
     """After all sessions have closed only the birth record is left, and a seat's token for a week."""
     for name in "ab":
         actor = far.actor(name)
@@ -474,7 +474,7 @@ def test_nothing_is_left_but_vacant_seats(redis_server: Server, far: World, peek
     assert peek(redis_server.port)("PTTL", key(far, "seat:e")) == -1
 
 
-def test_what_dead_members_leave_goes_with_the_next_look(redis_server: Server, far: World, peek: Peek) -> None:
+def test_what_dead_members_leave_goes_with_the_next_look(redis_server: Server, far: Arena, peek: Peek) -> None:
     """A group whose members all died is gone from the server once somebody has looked."""
     dead, reader = far.actor("a"), far.actor("b")
     dead.join("g")

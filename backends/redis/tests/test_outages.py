@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support import eventually
 
 import drumbeat
 from drumbeat import State
+from drumbeat_conformance.waiting import eventually
 
 if TYPE_CHECKING:
-    from support import Cluster
-
     from drumbeat import Session
+    from drumbeat_conformance.arena import Arena
     from drumbeat_conformance.servers import Server
 
 TTL = 2.0
@@ -35,11 +34,11 @@ def follow(session: Session) -> list[State]:
 
 
 def test_a_restart_within_the_ttl_costs_nothing(
-    start_redis: Callable[..., Server], cluster_on: Callable[..., Cluster]
+    start_redis: Callable[..., Server], arena_on: Callable[..., Arena]
 ) -> None:
     """FAULT-1: a server with AOF that is killed and is back in time keeps sessions, groups and terms."""
     server = start_redis()
-    session = cluster_on(server.url, ttl=5 * TTL).connect("a")
+    session = arena_on(server.url, ttl=5 * TTL).connect("a")
     states = follow(session)
     session.group("g").join({"n": 1})
     term = session.election("e").campaign(timeout=5.0)
@@ -56,21 +55,21 @@ def test_a_restart_within_the_ttl_costs_nothing(
 
 
 def test_a_longer_restart_with_the_data_is_lost_and_recovered(
-    start_redis: Callable[..., Server], cluster_on: Callable[..., Cluster]
+    start_redis: Callable[..., Server], arena_on: Callable[..., Arena]
 ) -> None:
     """FAULT-1: after more than a TTL the term is over, the session comes back by itself, and tokens rise."""
-    _recovers(start_redis(), cluster_on, wipe=False)
+    _recovers(start_redis(), arena_on, wipe=False)
 
 
 def test_a_restart_without_the_data_is_lost_and_recovered(
-    start_redis: Callable[..., Server], cluster_on: Callable[..., Cluster]
+    start_redis: Callable[..., Server], arena_on: Callable[..., Arena]
 ) -> None:
     """FAULT-2 and LEAD-14: a wiped server makes sessions LOST, rejoined, and tokens rise all the same."""
-    _recovers(start_redis(), cluster_on, wipe=True)
+    _recovers(start_redis(), arena_on, wipe=True)
 
 
-def _recovers(server: Server, cluster_on: Callable[..., Cluster], *, wipe: bool) -> None:
-    session = cluster_on(server.url, ttl=TTL / 2).connect("a")
+def _recovers(server: Server, arena_on: Callable[..., Arena], *, wipe: bool) -> None:
+    session = arena_on(server.url, ttl=TTL / 2).connect("a")
     states = follow(session)
     session.group("g").join({"n": 1})
     term = session.election("e").campaign(timeout=5.0)
@@ -89,12 +88,10 @@ def _recovers(server: Server, cluster_on: Callable[..., Cluster], *, wipe: bool)
     again.resign()
 
 
-def test_a_wiped_server_has_no_two_leaders(
-    start_redis: Callable[..., Server], cluster_on: Callable[..., Cluster]
-) -> None:
+def test_a_wiped_server_has_no_two_leaders(start_redis: Callable[..., Server], arena_on: Callable[..., Arena]) -> None:
     """FAULT-2: with on_empty_store="wait" nobody leads a wiped server before every earlier leader has noticed."""
     server = start_redis(persistent=False)
-    cluster = cluster_on(f"{server.url}?longest_ttl=2", ttl=TTL)
+    cluster = arena_on(f"{server.url}?longest_ttl=2", ttl=TTL)
     old = cluster.connect("a", on_empty_store="trust", heartbeat="manual")
     term = old.election("e").campaign(timeout=5.0)
     server.kill()
@@ -107,11 +104,11 @@ def test_a_wiped_server_has_no_two_leaders(
 
 
 def test_an_old_snapshot_is_no_better_than_an_empty_server(
-    start_redis: Callable[..., Server], cluster_on: Callable[..., Cluster], peek: Callable[..., Callable[..., object]]
+    start_redis: Callable[..., Server], arena_on: Callable[..., Arena], peek: Callable[..., Callable[..., object]]
 ) -> None:
     """FAULT-2: what a restart brings back from before a win makes no second leader beside the first."""
     server = start_redis(persistent=False, arguments=["--save", "3600", "1"])
-    cluster = cluster_on(f"{server.url}?longest_ttl=2", ttl=TTL)
+    cluster = arena_on(f"{server.url}?longest_ttl=2", ttl=TTL)
     old = cluster.connect("a", on_empty_store=None, heartbeat="manual")
     waited = old.election("other").campaign(timeout=5.0)
     assert waited.held
@@ -128,7 +125,7 @@ def test_an_old_snapshot_is_no_better_than_an_empty_server(
 
 
 def test_push_works_beside_a_thousand_descriptors(
-    start_redis: Callable[..., Server], cluster_on: Callable[..., Cluster]
+    start_redis: Callable[..., Server], arena_on: Callable[..., Arena]
 ) -> None:
     """WATCH-1: a process that has more files open than select() can take sees changes as any other."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -137,7 +134,7 @@ def test_push_works_beside_a_thousand_descriptors(
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         for _ in range(1100):
             stack.enter_context(Path(os.devnull).open())
-        one = cluster_on(start_redis().url, ttl=5 * TTL).connect("a")
+        one = arena_on(start_redis().url, ttl=5 * TTL).connect("a")
         with one.group("g").watch() as changes:
             next(changes)
             one.group("g").join()
@@ -146,11 +143,11 @@ def test_push_works_beside_a_thousand_descriptors(
 
 
 def test_a_stream_reads_where_nothing_can_be_pushed(
-    start_redis: Callable[..., Server], cluster_on: Callable[..., Cluster]
+    start_redis: Callable[..., Server], arena_on: Callable[..., Arena]
 ) -> None:
     """WATCH-1: if the server has no connection left for push, the first view and later changes come by polling."""
     server = start_redis(arguments=["--maxclients", "12"])
-    session = cluster_on(server.url, ttl=5 * TTL).connect("a")
+    session = arena_on(server.url, ttl=5 * TTL).connect("a")
     group = session.group("g")
     group.join()
     with ExitStack() as stack:
@@ -162,10 +159,10 @@ def test_a_stream_reads_where_nothing_can_be_pushed(
             assert changes.next(5 * TTL).updated
 
 
-def test_dead_connections_cost_no_call(start_redis: Callable[..., Server], cluster_on: Callable[..., Cluster]) -> None:
+def test_dead_connections_cost_no_call(start_redis: Callable[..., Server], arena_on: Callable[..., Arena]) -> None:
     """After a restart the first call of every kind succeeds, whatever connections it had before."""
     server = start_redis()
-    session = cluster_on(server.url, ttl=5 * TTL).connect("a", heartbeat="manual")
+    session = arena_on(server.url, ttl=5 * TTL).connect("a", heartbeat="manual")
     group = session.group("g")
     group.join({"n": 1})
     group.members()
@@ -176,11 +173,11 @@ def test_dead_connections_cost_no_call(start_redis: Callable[..., Server], clust
 
 
 def test_close_is_bounded_while_the_server_is_down(
-    start_redis: Callable[..., Server], cluster_on: Callable[..., Cluster]
+    start_redis: Callable[..., Server], arena_on: Callable[..., Arena]
 ) -> None:
     """FAULT-9: close returns within its timeout while the server is frozen."""
     server = start_redis()
-    session = cluster_on(server.url, ttl=5 * TTL).connect("a")
+    session = arena_on(server.url, ttl=5 * TTL).connect("a")
     session.group("g").join({})
     server.pause()
     started = time.monotonic()
@@ -191,14 +188,14 @@ def test_close_is_bounded_while_the_server_is_down(
 
 def test_a_password_is_shown_nowhere(
     start_redis: Callable[..., Server],
-    cluster_on: Callable[..., Cluster],
+    arena_on: Callable[..., Arena],
     secret: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """SAFE-1: neither the session's repr, nor the log, nor an error over an outage shows the password."""
     caplog.set_level("DEBUG")
     server = start_redis(password=secret)
-    session = cluster_on(server.url, ttl=TTL / 2).connect("a", observers=["logging"])
+    session = arena_on(server.url, ttl=TTL / 2).connect("a", observers=["logging"])
     states = follow(session)
     server.kill()
     eventually(lambda: State.LOST in states, within=5 * TTL)

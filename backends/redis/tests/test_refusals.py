@@ -21,8 +21,7 @@ from drumbeat.hookspecs import LeaderSubject
 from drumbeat_conformance.strangers import babbler, mute
 
 if TYPE_CHECKING:
-    from harness import World
-
+    from drumbeat_conformance.arena import Arena
     from drumbeat_conformance.servers import RedisCluster, Sentinels, Server
 
 Refused = Callable[..., DrumbeatError]
@@ -49,17 +48,17 @@ def guarded(start_redis: Callable[..., Server], secret: str) -> Server:
     )
 
 
-def test_a_password_lets_in(guarded: Server, world_on: Callable[..., World]) -> None:
+def test_a_password_lets_in(guarded: Server, arena_on: Callable[..., Arena]) -> None:
     """The default user with its password may do everything."""
-    world_on(guarded.url).actor("a").win("e")
+    arena_on(guarded.url).actor("a").win("e")
 
 
 def test_an_acl_user_with_the_documented_rules_lacks_nothing(
-    guarded: Server, world_on: Callable[..., World], secret: str
+    guarded: Server, arena_on: Callable[..., Arena], secret: str
 ) -> None:
     """The rules in the README are enough for every operation."""
-    world = world_on(f"redis://alice:{secret}@{guarded.address}/2?min_replicas=0")
-    one, two = world.actor("a"), world.actor("b")
+    arena = arena_on(f"redis://alice:{secret}@{guarded.address}/2?min_replicas=0")
+    one, two = arena.actor("a"), arena.actor("b")
     one.join("g")
     one.update("g", b"2")
     seat = one.win("e")
@@ -102,11 +101,11 @@ def test_a_missing_permission_is_named(guarded: Server, refused: Refused, secret
 
 
 def test_a_user_without_channels_changes_nothing(
-    guarded: Server, world_on: Callable[..., World], peek: Callable[..., Callable[..., object]], secret: str
+    guarded: Server, arena_on: Callable[..., Arena], peek: Callable[..., Callable[..., object]], secret: str
 ) -> None:
     """NOPERM on a channel comes before anything was written."""
-    world = world_on(f"redis://deaf:{secret}@{guarded.address}")
-    actor = world.actor("a")
+    arena = arena_on(f"redis://deaf:{secret}@{guarded.address}")
+    actor = arena.actor("a")
     with pytest.raises(AuthenticationError, match=r"PUBLISH drumbeat:\S+:group:g"):
         actor.join("g")
     assert peek(guarded.port, password=secret)("KEYS", "*:group*") == []
@@ -249,50 +248,50 @@ def test_a_node_is_no_server_alone(start_redis_cluster: Callable[..., RedisClust
 # What doctor says -------------------------------------------------------------------------------------------
 
 
-def findings(world: World) -> dict[str, list[str]]:
+def findings(arena: Arena) -> dict[str, list[str]]:
     """Return what the backend tells an operator, by level."""
     told: dict[str, list[str]] = {"ok": [], "warning": [], "error": []}
-    for finding in world.backend().diagnose(timeout=5.0):
+    for finding in arena.backend().diagnose(timeout=5.0):
         told[finding.level].append(finding.message)
     return told
 
 
 def test_doctor_has_nothing_against_a_good_server(
-    start_redis: Callable[..., Server], world_on: Callable[..., World]
+    start_redis: Callable[..., Server], arena_on: Callable[..., Arena]
 ) -> None:
     """A primary with an append-only file that evicts nothing gets no warning."""
-    told = findings(world_on(start_redis().url))
+    told = findings(arena_on(start_redis().url))
     assert (told["warning"], told["error"]) == ([], [])
 
 
-def test_doctor_warns_of_eviction(start_redis: Callable[..., Server], world_on: Callable[..., World]) -> None:
+def test_doctor_warns_of_eviction(start_redis: Callable[..., Server], arena_on: Callable[..., Arena]) -> None:
     """A server that evicts when it is full is warned of, with the setting to change."""
     server = start_redis(arguments=("--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru"))
-    (warning,) = findings(world_on(server.url))["warning"]
+    (warning,) = findings(arena_on(server.url))["warning"]
     assert "allkeys-lru" in warning
     assert "noeviction" in warning
 
 
 def test_a_server_without_append_only_file_is_volatile(
-    start_redis: Callable[..., Server], world_on: Callable[..., World]
+    start_redis: Callable[..., Server], arena_on: Callable[..., Arena]
 ) -> None:
     """What is claimed follows what the server says: without AOF it is volatile, and doctor says what to set."""
-    world = world_on(start_redis(persistent=False).url)
-    (warning,) = findings(world)["warning"]
+    arena = arena_on(start_redis(persistent=False).url)
+    (warning,) = findings(arena)["warning"]
     assert "appendonly" in warning
-    claimed = world.profile().capabilities
+    claimed = arena.profile.capabilities
     assert Capability.VOLATILE in claimed
     assert Capability.PERSISTENT not in claimed
 
 
-def test_a_server_with_append_only_file_is_persistent(redis_server: Server, world_on: Callable[..., World]) -> None:
+def test_a_server_with_append_only_file_is_persistent(redis_server: Server, arena_on: Callable[..., Arena]) -> None:
     """With AOF sessions outlive a restart, and that is claimed."""
-    claimed = world_on(redis_server.url).profile().capabilities
+    claimed = arena_on(redis_server.url).profile.capabilities
     assert Capability.PERSISTENT in claimed
     assert Capability.VOLATILE not in claimed
 
 
-def test_doctor_says_when_replicas_are_missing(redis_server: Server, world_on: Callable[..., World]) -> None:
+def test_doctor_says_when_replicas_are_missing(redis_server: Server, arena_on: Callable[..., Arena]) -> None:
     """More min_replicas than there are replicas is an error that doctor finds."""
-    (error,) = findings(world_on(f"{redis_server.url}?min_replicas=1"))["error"]
+    (error,) = findings(arena_on(f"{redis_server.url}?min_replicas=1"))["error"]
     assert "min_replicas=1" in error

@@ -10,8 +10,8 @@ import pytest
 from drumbeat import BadData
 
 if TYPE_CHECKING:
-    from harness import Actor, World
-
+    from drumbeat_conformance.actor import Actor
+    from drumbeat_conformance.arena import Arena
     from drumbeat_conformance.servers import Server
 
 Peek = Callable[..., Callable[..., object]]
@@ -30,14 +30,14 @@ STRANGE = [("birth", "open"), ("birth", "beat"), ("session:a", "open"), ("group:
 
 
 @pytest.fixture
-def actor(redis_server: Server, world_on: Callable[..., World]) -> Actor:
+def actor(redis_server: Server, arena_on: Callable[..., Arena]) -> Actor:
     """A session that is open."""
-    return world_on(redis_server.url).actor("a")
+    return arena_on(redis_server.url).actor("a")
 
 
 def key(actor: Actor, rest: str) -> str:
     """Return a key of the session's namespace."""
-    return f"drumbeat:{{{actor.world._prefix}tests}}:{rest}"
+    return f"drumbeat:{{{actor.stage.namespace()}}}:{rest}"
 
 
 @pytest.mark.parametrize(("name", "what"), CASES)
@@ -136,7 +136,7 @@ def test_rubbish_in_one_place_costs_that_place_only(actor: Actor, redis_server: 
     assert set(actor.beat().lost) == {spoiled, spoiled_place}
     assert actor.proclaim(sound, b"v")
     assert actor.close()
-    other = actor.world.actor("b")
+    other = actor.stage.actor("b")
     other.win("f")
     assert other.members("h") == {}
     assert ask("MGET", key(actor, "seat:e"), key(actor, "group:g")) == ["theirs", "theirs"]

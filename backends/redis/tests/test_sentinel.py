@@ -8,18 +8,17 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from support import eventually
 
 from drumbeat import State, Unavailable
 from drumbeat.hookspecs import LeaderRecord, Won
 from drumbeat_conformance.proxy import Proxy
 from drumbeat_conformance.servers import Sentinels, Server, start_redis_sentinel
+from drumbeat_conformance.waiting import eventually
 
 if TYPE_CHECKING:
-    from harness import Actor, World
-    from support import Cluster
-
     from drumbeat import Session, Term
+    from drumbeat_conformance.actor import Actor
+    from drumbeat_conformance.arena import Arena
 
 Peek = Callable[..., Callable[..., object]]
 TTL = 2.0
@@ -39,20 +38,20 @@ def replica(steady: Sentinels) -> Iterator[Server]:
     steady.replicas[0].resume()
 
 
-def test_the_sentinels_name_the_primary(steady: Sentinels, world_on: Callable[..., World]) -> None:
+def test_the_sentinels_name_the_primary(steady: Sentinels, arena_on: Callable[..., Arena]) -> None:
     """The session lives on the primary that the Sentinels name, though a dead Sentinel comes first."""
     url = steady.url.replace("redis+sentinel://", "redis+sentinel://127.0.0.1:1,")
-    one = world_on(url).actor("a")
-    one.win("e")
-    world = world_on(f"redis://{steady.primary.address}")
-    world._prefix = one.world._prefix
-    assert isinstance(world.actor("b").leader("e"), LeaderRecord)
+    named = arena_on(url)
+    named.actor("a").win("e")
+    arena = arena_on(f"redis://{steady.primary.address}")
+    arena._prefix = named._prefix
+    assert isinstance(arena.actor("b").leader("e"), LeaderRecord)
 
 
-def test_a_heartbeat_with_replicas_is_one_round_trip(steady: Sentinels, world_on: Callable[..., World]) -> None:
+def test_a_heartbeat_with_replicas_is_one_round_trip(steady: Sentinels, arena_on: Callable[..., Arena]) -> None:
     """BEAT-6: EVALSHA and WAIT go in one pipeline."""
     with Proxy(steady.primary.host, steady.primary.port) as proxy:
-        actor = world_on(f"redis://{proxy.address}?min_replicas=1").actor("a")
+        actor = arena_on(f"redis://{proxy.address}?min_replicas=1").actor("a")
         actor.win("e")
         before = proxy.turns
         assert actor.beat().lost == ()
@@ -60,10 +59,10 @@ def test_a_heartbeat_with_replicas_is_one_round_trip(steady: Sentinels, world_on
 
 
 def test_what_replicas_do_not_acknowledge_does_not_count(
-    steady: Sentinels, replica: Server, world_on: Callable[..., World]
+    steady: Sentinels, replica: Server, arena_on: Callable[..., Arena]
 ) -> None:
     """With min_replicas a win or heartbeat that too few replicas have is Unavailable, until a repetition is on them."""
-    actor = world_on(f"{steady.url}?min_replicas=1", ttl=10.0).actor("a")
+    actor = arena_on(f"{steady.url}?min_replicas=1", ttl=10.0).actor("a")
     actor.win("f")
     replica.pause()
     attempt = actor.candidacies["e"] = actor.next_attempt()
@@ -88,10 +87,10 @@ def _campaign(actor: Actor) -> object:
 
 
 def test_a_leader_without_replicas_suspends_and_loses(
-    steady: Sentinels, replica: Server, cluster_on: Callable[..., Cluster]
+    steady: Sentinels, replica: Server, arena_on: Callable[..., Arena]
 ) -> None:
     """The deadline moves only if replicas acknowledge: without them a session is SUSPENDED, then LOST, then back."""
-    session = cluster_on(f"redis://{steady.primary.address}?min_replicas=1", ttl=TTL / 2).connect("a")
+    session = arena_on(f"redis://{steady.primary.address}?min_replicas=1", ttl=TTL / 2).connect("a")
     states: list[State] = []
     session.on_state(states.append)
     term = session.election("e").campaign(timeout=5.0)
@@ -146,11 +145,11 @@ class Rivals:
 
 
 def test_a_failover_has_no_two_leaders(
-    start_redis_sentinel: Callable[..., Sentinels], cluster_on: Callable[..., Cluster]
+    start_redis_sentinel: Callable[..., Sentinels], arena_on: Callable[..., Arena]
 ) -> None:
     """The primary is killed: sessions go on at its successor or are LOST, never two lead, and tokens rise."""
     group = start_redis_sentinel(replicas=2)
-    cluster = cluster_on(f"{group.url}?min_replicas=1", ttl=TTL)
+    cluster = arena_on(f"{group.url}?min_replicas=1", ttl=TTL)
     sessions = [cluster.connect(name) for name in "abc"]
     sessions[0].group("g").join({"n": 1})
     rivals = Rivals(sessions)

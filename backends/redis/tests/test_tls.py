@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from support import eventually
 
 from drumbeat import AuthenticationError, ConfigurationError, DrumbeatError, Unavailable
 from drumbeat.hookspecs import GroupSubject
 from drumbeat_conformance.proxy import Proxy
 from drumbeat_conformance.servers import Certificates, Server, make_certificates, start_redis
+from drumbeat_conformance.waiting import eventually
 
 if TYPE_CHECKING:
-    from harness import World
+    from drumbeat_conformance.arena import Arena
 
 Refused = Callable[..., DrumbeatError]
 
@@ -34,10 +34,10 @@ def secure(certificates: Certificates) -> Iterator[Server]:
         yield server
 
 
-def test_both_certificates_let_in(secure: Server, certificates: Certificates, world_on: Callable[..., World]) -> None:
+def test_both_certificates_let_in(secure: Server, certificates: Certificates, arena_on: Callable[..., Arena]) -> None:
     """With the authority and a client certificate everything works, push included."""
-    world = world_on(f"rediss://{secure.address}{certificates.as_options(client=True)}")
-    one, two = world.actor("a"), world.actor("b")
+    arena = arena_on(f"rediss://{secure.address}{certificates.as_options(client=True)}")
+    one, two = arena.actor("a"), arena.actor("b")
     hints: list[None] = []
     two.backend.watch(two.lease, GroupSubject("g"), lambda: hints.append(None), timeout=5.0)
     one.join("g", b"x" * 60_000)
@@ -47,12 +47,12 @@ def test_both_certificates_let_in(secure: Server, certificates: Certificates, wo
 
 
 def test_a_forked_child_says_no_goodbye(
-    secure: Server, certificates: Certificates, world_on: Callable[..., World]
+    secure: Server, certificates: Certificates, arena_on: Callable[..., Arena]
 ) -> None:
     """FAULT-8: a forked child that drops its copies ends no connection of the parent, the subscription's included."""
     with Proxy(secure.host, secure.port) as proxy:
-        world = world_on(f"rediss://{proxy.address}{certificates.as_options(client=True)}")
-        one, two = world.actor("a"), world.actor("b")
+        arena = arena_on(f"rediss://{proxy.address}{certificates.as_options(client=True)}")
+        one, two = arena.actor("a"), arena.actor("b")
         hints: list[None] = []
         one.backend.watch(one.lease, GroupSubject("g"), lambda: hints.append(None), timeout=5.0)
         two.groups()
@@ -90,10 +90,10 @@ def test_the_certificate_must_name_the_host(secure: Server, certificates: Certif
     assert "not to be trusted" in str(refused(url, kind=ConfigurationError))
 
 
-def test_verification_can_be_switched_off(certificates: Certificates, world_on: Callable[..., World]) -> None:
+def test_verification_can_be_switched_off(certificates: Certificates, arena_on: Callable[..., Arena]) -> None:
     """With tls_verify=false any certificate will do."""
     with start_redis(tls=certificates) as server:
-        world_on(f"rediss://{server.address}?tls_verify=false").actor("a").win("e")
+        arena_on(f"rediss://{server.address}?tls_verify=false").actor("a").win("e")
 
 
 def test_tls_with_a_plain_port_says_so(redis_server: Server, refused: Refused, secret: str) -> None:

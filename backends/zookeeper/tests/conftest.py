@@ -3,62 +3,23 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import Actor, Kind, World, plugin_of
 from kazoo.client import KazooClient  # type: ignore[import-untyped]
-from support import Cluster
 
+from drumbeat_conformance.actor import Actor, plugin_of
 from drumbeat_conformance.proxy import Proxy
 from drumbeat_zookeeper import ZooKeeperBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from drumbeat_conformance.servers import Server
     from drumbeat_zookeeper._link import Link
 
 #: Seconds; ten ticks of the servers of these tests.
 TTL = 1.0
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[Callable[..., World]]:
-    """Return what plays sessions on a URL hook by hook, in namespaces that nobody has used."""
-    made: list[World] = []
-
-    def world(url: str, *, ttl: float = TTL) -> World:
-        kind = Kind(
-            name="zookeeper",
-            factory=lambda: ZooKeeperBackend,
-            url=lambda _: url,
-            real_time=True,
-            ttl=ttl,
-            shared=True,
-        )
-        made.append(World(kind, tmp_path))
-        return made[-1]
-
-    yield world
-    for one in made:
-        one.close()
-
-
-@pytest.fixture
-def cluster() -> Iterator[Callable[..., Cluster]]:
-    """Return what opens whole sessions on a URL, in a namespace that nobody has used."""
-    made: list[Cluster] = []
-
-    def cluster(url: str) -> Cluster:
-        made.append(Cluster(url, ttl=TTL, prefix=f"{uuid.uuid4().hex[:8]}-"))
-        return made[-1]
-
-    yield cluster
-    for one in made:
-        one.close()
 
 
 @pytest.fixture

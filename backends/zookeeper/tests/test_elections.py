@@ -8,18 +8,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import plugin_of
-from support import eventually
 
 from drumbeat.hookspecs import CandidacySubject, GroupSubject, SessionRequest, Vacant, Waiting
+from drumbeat_conformance.actor import plugin_of
+from drumbeat_conformance.waiting import eventually
 from drumbeat_zookeeper import ZooKeeperBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness import Actor, World
     from kazoo.client import KazooClient  # type: ignore[import-untyped]
 
+    from drumbeat_conformance.actor import Actor
+    from drumbeat_conformance.arena import Arena
     from drumbeat_conformance.proxy import Proxy
     from drumbeat_conformance.servers import Server
 
@@ -28,14 +29,14 @@ CANDIDATES = 8
 MANY = 400
 
 
-def folder(made: World, part: str) -> str:
+def folder(made: Arena, part: str) -> str:
     """Return the path of a part of the namespace in which a test's actors are."""
     return f"/{made._prefix}tests/{part}"
 
 
-def test_a_resignation_wakes_one_candidate(zookeeper_server: Server, world: Callable[..., World]) -> None:
+def test_a_resignation_wakes_one_candidate(zookeeper_server: Server, arena_on: Callable[..., Arena]) -> None:
     """No herd: each candidate watches the one before it, so that of many only the next is woken."""
-    made = world(zookeeper_server.url, ttl=30.0)
+    made = arena_on(zookeeper_server.url, ttl=30.0)
     leader, *others = (made.actor(f"m{number}") for number in range(CANDIDATES))
     seat = leader.win("e")
     hints = dict.fromkeys((actor.member_id for actor in others), 0)
@@ -55,10 +56,10 @@ def test_a_resignation_wakes_one_candidate(zookeeper_server: Server, world: Call
 
 
 def test_whoever_leaves_the_middle_of_the_queue_is_stepped_over(
-    zookeeper_server: Server, world: Callable[..., World]
+    zookeeper_server: Server, arena_on: Callable[..., Arena]
 ) -> None:
     """A candidate whose predecessor gave up is woken, waits for the one before that, and is woken again by its end."""
-    made = world(zookeeper_server.url, ttl=30.0)
+    made = arena_on(zookeeper_server.url, ttl=30.0)
     leader, second, third = (made.actor(name) for name in "abc")
     seat = leader.win("e")
     second.wait_for("e")
@@ -76,11 +77,11 @@ def test_whoever_leaves_the_middle_of_the_queue_is_stepped_over(
 
 
 def test_watches_outlive_a_broken_connection(
-    proxy: Proxy, zookeeper_server: Server, world: Callable[..., World]
+    proxy: Proxy, zookeeper_server: Server, arena_on: Callable[..., Arena]
 ) -> None:
     """A watch is set again after a reconnection, and what happened meanwhile is told."""
-    near = world(zookeeper_server.url, ttl=30.0)
-    far = world(f"zookeeper://{proxy.address}", ttl=30.0)
+    near = arena_on(zookeeper_server.url, ttl=30.0)
+    far = arena_on(f"zookeeper://{proxy.address}", ttl=30.0)
     far._prefix = near._prefix
     leader, waiter = near.actor("a"), far.actor("b")
     seat = leader.win("e")
@@ -95,9 +96,9 @@ def test_watches_outlive_a_broken_connection(
     waiter.win("e")
 
 
-def test_hundreds_of_watches_outlive_a_broken_connection(proxy: Proxy, world: Callable[..., World]) -> None:
+def test_hundreds_of_watches_outlive_a_broken_connection(proxy: Proxy, arena_on: Callable[..., Arena]) -> None:
     """WATCH-2: however many watches a reconnection has to set again, it waits for nobody, and calls are answered."""
-    actor = world(f"zookeeper://{proxy.address}", ttl=30.0).actor("a")
+    actor = arena_on(f"zookeeper://{proxy.address}", ttl=30.0).actor("a")
     hints: list[int] = []
     for number in range(MANY):
         actor.backend.watch(actor.lease, GroupSubject(f"g{number}"), lambda: hints.append(1), timeout=5.0)
@@ -114,10 +115,10 @@ def test_hundreds_of_watches_outlive_a_broken_connection(proxy: Proxy, world: Ca
 
 @pytest.mark.parametrize("part", ["leaders", "elections"])
 def test_a_seat_that_an_operator_deletes_is_noticed(
-    zookeeper_server: Server, world: Callable[..., World], operator: Callable[..., KazooClient], part: str
+    zookeeper_server: Server, arena_on: Callable[..., Arena], operator: Callable[..., KazooClient], part: str
 ) -> None:
     """BEAT-10: whichever of its two nodes vanishes, a heartbeat says so, and the next term has a higher token."""
-    made = world(zookeeper_server.url, ttl=30.0)
+    made = arena_on(zookeeper_server.url, ttl=30.0)
     holder, other = made.actor("a"), made.actor("b")
     seat = holder.win("e")
     client = operator(zookeeper_server.address)
@@ -132,10 +133,10 @@ def test_a_seat_that_an_operator_deletes_is_noticed(
 
 
 def test_an_attempt_whose_seat_was_deleted_queues_again(
-    zookeeper_server: Server, world: Callable[..., World], operator: Callable[..., KazooClient]
+    zookeeper_server: Server, arena_on: Callable[..., Arena], operator: Callable[..., KazooClient]
 ) -> None:
     """LEAD-1: an attempt wins once; if its leader's node is deleted, it never has that seat again, but a new term."""
-    made = world(zookeeper_server.url, ttl=30.0)
+    made = arena_on(zookeeper_server.url, ttl=30.0)
     actor, other = made.actor("a"), made.actor("b")
     seat = actor.win("e")
     waiting = other.wait_for("e")
@@ -147,9 +148,9 @@ def test_an_attempt_whose_seat_was_deleted_queues_again(
     assert other.win("e").token > seat.token
 
 
-def test_order_is_that_of_arrival_whatever_the_names(zookeeper_server: Server, world: Callable[..., World]) -> None:
+def test_order_is_that_of_arrival_whatever_the_names(zookeeper_server: Server, arena_on: Callable[..., Arena]) -> None:
     """LEAD-12: candidates win in the order of their zxids; names, which sort the other way, count for nothing."""
-    made = world(zookeeper_server.url, ttl=30.0)
+    made = arena_on(zookeeper_server.url, ttl=30.0)
     actors = [made.actor(name) for name in "dcba"]
     for actor, incarnation in zip(actors, "zyxw", strict=True):
         actor.open(_renamed(actor, incarnation))
@@ -169,10 +170,10 @@ def test_order_is_that_of_arrival_whatever_the_names(zookeeper_server: Server, w
 
 
 def test_two_threads_may_look_at_one_queue(
-    zookeeper_server: Server, world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+    zookeeper_server: Server, arena_on: Callable[..., Arena], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """LEAD-12: a thread that saw an older queue takes no candidate out of the queue that another one looks at."""
-    made = world(zookeeper_server.url, ttl=30.0)
+    made = arena_on(zookeeper_server.url, ttl=30.0)
     first, second = made.actor("a"), made.actor("b")
     seat = first.win("e")
     second.wait_for("e")
@@ -197,10 +198,10 @@ def test_two_threads_may_look_at_one_queue(
 
 
 def test_a_queue_leaves_nothing_behind(
-    zookeeper_server: Server, world: Callable[..., World], operator: Callable[..., KazooClient]
+    zookeeper_server: Server, arena_on: Callable[..., Arena], operator: Callable[..., KazooClient]
 ) -> None:
     """What a closed session had in groups, elections and among the sessions is gone from the server's tree."""
-    made = world(zookeeper_server.url, ttl=30.0)
+    made = arena_on(zookeeper_server.url, ttl=30.0)
     actor, other = made.actor("a"), made.actor("b")
     actor.join("g")
     actor.win("e")

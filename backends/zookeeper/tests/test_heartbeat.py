@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 from kazoo.protocol.connection import ConnectionHandler  # type: ignore[import-untyped]
-from support import eventually
 
 from drumbeat import SessionLost, State, Unavailable
 from drumbeat.hookspecs import GroupSubject, Holdings, Seat, Vacant
+from drumbeat_conformance.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness import Actor, World
     from kazoo.client import KazooClient  # type: ignore[import-untyped]
-    from support import Cluster
 
+    from drumbeat_conformance.actor import Actor
+    from drumbeat_conformance.arena import Arena
     from drumbeat_conformance.proxy import Proxy
     from drumbeat_conformance.servers import Server
     from drumbeat_zookeeper._link import Link
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 TTL = 1.0
 
 
-def test_a_heartbeat_is_one_round_trip_on_a_connection_of_its_own(proxy: Proxy, world: Callable[..., World]) -> None:
+def test_a_heartbeat_is_one_round_trip_on_a_connection_of_its_own(proxy: Proxy, arena_on: Callable[..., Arena]) -> None:
     """BEAT-6 and 11: with 1 and with 50 groups and seats one turn on one connection, and none where views travel."""
-    actor = world(f"zookeeper://{proxy.address}", ttl=30.0).actor("a")
+    actor = arena_on(f"zookeeper://{proxy.address}", ttl=30.0).actor("a")
     reads, beats = proxy.connections[-2:]
     for holdings in (1, 50):
         for number in range(len(actor.seats), holdings):
@@ -43,10 +43,10 @@ def test_a_heartbeat_is_one_round_trip_on_a_connection_of_its_own(proxy: Proxy, 
 
 
 def test_what_belongs_together_is_one_write(
-    zookeeper_server: Server, world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+    zookeeper_server: Server, arena_on: Callable[..., Arena], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """BEAT-6: however many requests a heartbeat is made of, they leave in one piece, with no answer in between."""
-    actor = world(zookeeper_server.url, ttl=30.0).actor("a")
+    actor = arena_on(zookeeper_server.url, ttl=30.0).actor("a")
     writes: list[int] = []
     write = ConnectionHandler._write
 
@@ -63,10 +63,10 @@ def test_what_belongs_together_is_one_write(
 
 
 def test_a_session_whose_node_is_gone_is_lost(
-    zookeeper_server: Server, world: Callable[..., World], operator: Callable[..., KazooClient]
+    zookeeper_server: Server, arena_on: Callable[..., Arena], operator: Callable[..., KazooClient]
 ) -> None:
     """BEAT-10: when the node is deleted that keeps its member id, the session is told, before another takes the id."""
-    made = world(zookeeper_server.url, ttl=30.0)
+    made = arena_on(zookeeper_server.url, ttl=30.0)
     actor = made.actor("a")
     operator(zookeeper_server.address).delete(f"/{made._prefix}tests/sessions/a")
     with pytest.raises(SessionLost):
@@ -74,10 +74,10 @@ def test_a_session_whose_node_is_gone_is_lost(
 
 
 def test_a_dead_link_is_left_for_another_host(
-    proxy: Proxy, zookeeper_server: Server, world: Callable[..., World], owner_of: OwnerOf
+    proxy: Proxy, zookeeper_server: Server, arena_on: Callable[..., Arena], owner_of: OwnerOf
 ) -> None:
     """FAULT-6: a session whose link dies without a word goes on by the next host in time, though it sends no pings."""
-    made = world(f"zookeeper://{proxy.address},{zookeeper_server.address}", ttl=4 * TTL)
+    made = arena_on(f"zookeeper://{proxy.address},{zookeeper_server.address}", ttl=4 * TTL)
     actors = [made.actor(f"m{number}") for number in range(12)]
     (actor, *_) = [one for one in actors if owner_of(one)._connection._socket.getpeername()[1] == proxy.port]
     actor.beat()
@@ -96,15 +96,15 @@ def test_a_dead_link_is_left_for_another_host(
     assert time.monotonic() - last < 4 * TTL
 
 
-def test_reading_and_watching_keep_nobody_alive(zookeeper_server: Server, world: Callable[..., World]) -> None:
+def test_reading_and_watching_keep_nobody_alive(zookeeper_server: Server, arena_on: Callable[..., Arena]) -> None:
     """BEAT-2: a session that stops beating ends although its client library lives on and its program reads."""
-    made = world(zookeeper_server.url)
+    made = arena_on(zookeeper_server.url)
     silent, other = made.actor("a"), made.actor("b")
     silent.join("g")
     silent.win("e")
     silent.backend.watch(silent.lease, GroupSubject("g"), lambda: None, timeout=5.0)
     last = time.monotonic()
-    bound = made.profile().failover.seconds(TTL)
+    bound = made.profile.failover.seconds(TTL)
     while silent.members("g"):
         assert time.monotonic() - last <= bound
         other.beat()
@@ -116,10 +116,10 @@ def test_reading_and_watching_keep_nobody_alive(zookeeper_server: Server, world:
 
 
 def test_no_session_is_opened_that_nobody_asked_for(
-    zookeeper_server: Server, world: Callable[..., World], owner_of: OwnerOf
+    zookeeper_server: Server, arena_on: Callable[..., Arena], owner_of: OwnerOf
 ) -> None:
     """After an expiry the client library does not go on with a session of its own making."""
-    made = world(zookeeper_server.url)
+    made = arena_on(zookeeper_server.url)
     dead = made.actor("a")
     owner = owner_of(dead)
     made.wait(2 * TTL)
@@ -129,11 +129,11 @@ def test_no_session_is_opened_that_nobody_asked_for(
 
 
 def test_a_frozen_server_holds_up_nobody(
-    start_zookeeper: Callable[..., Server], cluster: Callable[..., Cluster]
+    start_zookeeper: Callable[..., Server], arena_on: Callable[..., Arena]
 ) -> None:
     """FAULT-3: the server freezes for five TTLs; the term says so in time, and the session comes back by itself."""
     server = start_zookeeper()
-    session = cluster(server.url).connect("a")
+    session = arena_on(server.url).connect("a")
     session.group("g").join({"n": 1})
     term = session.election("e").campaign(timeout=5 * TTL)
     first = session.incarnation
@@ -153,9 +153,9 @@ def test_a_frozen_server_holds_up_nobody(
     assert not term.held
 
 
-def test_a_black_hole_shorter_than_the_ttl_loses_nothing(proxy: Proxy, cluster: Callable[..., Cluster]) -> None:
+def test_a_black_hole_shorter_than_the_ttl_loses_nothing(proxy: Proxy, arena_on: Callable[..., Arena]) -> None:
     """FAULT-6: a link that swallows everything for half a TTL and is then well again keeps the session and its term."""
-    session = cluster(f"zookeeper://{proxy.address}").connect("a", lease_ttl=4 * TTL)
+    session = arena_on(f"zookeeper://{proxy.address}").connect("a", lease_ttl=4 * TTL)
     term = session.election("e").campaign(timeout=5 * TTL)
     first = session.incarnation
     proxy.black_hole()
@@ -165,9 +165,9 @@ def test_a_black_hole_shorter_than_the_ttl_loses_nothing(proxy: Proxy, cluster: 
     assert (session.incarnation, term.held) == (first, True)
 
 
-def test_a_black_hole_longer_than_the_ttl_is_survived(proxy: Proxy, cluster: Callable[..., Cluster]) -> None:
+def test_a_black_hole_longer_than_the_ttl_is_survived(proxy: Proxy, arena_on: Callable[..., Arena]) -> None:
     """FAULT-6 and BEAT-8: behind a dead link the session is LOST in time; once the link is well it is a new one."""
-    both = cluster(f"zookeeper://{proxy.address}")
+    both = arena_on(f"zookeeper://{proxy.address}")
     session = both.connect("a")
     term = session.election("e").campaign(timeout=5 * TTL)
     first = session.incarnation
@@ -181,10 +181,10 @@ def test_a_black_hole_longer_than_the_ttl_is_survived(proxy: Proxy, cluster: Cal
 
 
 def test_a_call_without_a_connection_changes_nothing(
-    proxy: Proxy, world: Callable[..., World], owner_of: OwnerOf
+    proxy: Proxy, arena_on: Callable[..., Arena], owner_of: OwnerOf
 ) -> None:
     """Behind a cut link a call raises Unavailable in its time, and says that it was not even sent."""
-    actor = world(f"zookeeper://{proxy.address}", ttl=30.0).actor("a")
+    actor = arena_on(f"zookeeper://{proxy.address}", ttl=30.0).actor("a")
     proxy.cut()
     eventually(lambda: not owner_of(actor)._client.connected, within=5 * TTL)
     started = time.monotonic()
@@ -198,10 +198,10 @@ def test_a_call_without_a_connection_changes_nothing(
 
 
 def test_close_is_bounded_when_the_server_is_silent(
-    proxy: Proxy, world: Callable[..., World], owner_of: OwnerOf
+    proxy: Proxy, arena_on: Callable[..., Arena], owner_of: OwnerOf
 ) -> None:
     """BEAT-7: close returns in its time from behind a dead link, says that it knows nothing, and leaves no thread."""
-    made = world(f"zookeeper://{proxy.address}")
+    made = arena_on(f"zookeeper://{proxy.address}")
     actor = made.actor("a")
     owner = owner_of(actor)
     proxy.black_hole()

@@ -8,20 +8,20 @@ from itertools import count
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
-from harness import Actor, plugin_of
-from support import eventually
 
 from drumbeat import SessionLost, Unavailable
 from drumbeat.hookspecs import Vacant, Won
+from drumbeat_conformance.actor import Actor, plugin_of
+from drumbeat_conformance.waiting import eventually
 from drumbeat_zookeeper import ZooKeeperBackend
 from drumbeat_zookeeper._link import Link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from harness import World
     from kazoo.client import KazooClient  # type: ignore[import-untyped]
 
+    from drumbeat_conformance.arena import Arena
     from drumbeat_conformance.proxy import Proxy
     from drumbeat_conformance.servers import Server
 
@@ -32,10 +32,10 @@ SHORT = 0.4
 
 
 @pytest.fixture
-def pair(proxy: Proxy, world: Callable[..., World], zookeeper_server: Server) -> tuple[Actor, Actor]:
+def pair(proxy: Proxy, arena_on: Callable[..., Arena], zookeeper_server: Server) -> tuple[Actor, Actor]:
     """Two sessions of one namespace, the first of them behind the proxy."""
-    near = world(zookeeper_server.url)
-    far = world(f"zookeeper://{proxy.address}", ttl=30.0)
+    near = arena_on(zookeeper_server.url)
+    far = arena_on(f"zookeeper://{proxy.address}", ttl=30.0)
     far._prefix = near._prefix
     other = near.actor("other")
     other.win("warm")
@@ -57,10 +57,10 @@ def at_last(call: Callable[[], T]) -> T:
 
 
 def test_an_opening_whose_answer_is_lost_is_repeated(
-    proxy: Proxy, world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy, arena_on: Callable[..., Arena], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """FAULT-7: the repetition is no conflict with the session of the first request, whose key nobody knows."""
-    made = world(f"zookeeper://{proxy.address}", ttl=30.0)
+    made = arena_on(f"zookeeper://{proxy.address}", ttl=30.0)
     made.actor("warm")
     actor = Actor(made, "a", backend=made.backend())
     request = actor.request()
@@ -81,10 +81,10 @@ def test_an_opening_whose_answer_is_lost_is_repeated(
 
 
 def test_an_opening_repeated_by_another_object_takes_over(
-    zookeeper_server: Server, world: Callable[..., World]
+    zookeeper_server: Server, arena_on: Callable[..., Arena]
 ) -> None:
     """FAULT-7: one incarnation is one session, also where two objects ask for it: the later one has it."""
-    made = world(zookeeper_server.url, ttl=30.0)
+    made = arena_on(zookeeper_server.url, ttl=30.0)
     first = made.actor("a")
     again = Actor(made, "a", backend=made.backend())
     again.open(replace(again.request(), incarnation=first.lease.incarnation))
@@ -175,11 +175,11 @@ def test_a_resignation_whose_answer_is_lost_frees_the_seat(proxy: Proxy, pair: t
 
 
 def test_what_a_frozen_server_does_late_is_undone(
-    start_zookeeper: Callable[..., Server], world: Callable[..., World], operator: Callable[..., KazooClient]
+    start_zookeeper: Callable[..., Server], arena_on: Callable[..., Arena], operator: Callable[..., KazooClient]
 ) -> None:
     """LEAD-15: requests that time out at a frozen server and are applied after its thaw leave nothing behind."""
     server = start_zookeeper()
-    made = world(server.url, ttl=30.0)
+    made = arena_on(server.url, ttl=30.0)
     actor, other = made.actor("a"), made.actor("b")
     other.resign(other.win("e"))
     other.join("g")

@@ -9,20 +9,18 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import Actor, plugin_of
-from support import Background, eventually
 
 from drumbeat import SessionLost, State, Unavailable
 from drumbeat.hookspecs import Holdings, SessionRequest, Waiting
+from drumbeat_conformance.actor import Actor, plugin_of
+from drumbeat_conformance.waiting import Background, eventually
 from drumbeat_zookeeper import ZooKeeperBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness import World
-    from support import Cluster
-
     from drumbeat import Group
+    from drumbeat_conformance.arena import Arena
     from drumbeat_conformance.servers import Ensemble, Server
     from drumbeat_zookeeper._link import Link
 
@@ -59,11 +57,11 @@ def members(group: Group) -> set[str]:
 
 
 def test_a_restart_within_the_ttl_loses_nothing(
-    start_zookeeper: Callable[..., Server], cluster: Callable[..., Cluster]
+    start_zookeeper: Callable[..., Server], arena_on: Callable[..., Arena]
 ) -> None:
     """FAULT-1: a server that is killed and comes back with its data before the TTL is over has lost nothing."""
     server = start_zookeeper()
-    session = cluster(server.url).connect("a", lease_ttl=20.0)
+    session = arena_on(server.url).connect("a", lease_ttl=20.0)
     group = session.group("g")
     group.join({"n": 1})
     term = session.election("e").campaign(timeout=5.0)
@@ -77,11 +75,11 @@ def test_a_restart_within_the_ttl_loses_nothing(
 
 @pytest.mark.parametrize("wipe", [False, True])
 def test_after_a_long_restart_all_begins_anew(
-    start_zookeeper: Callable[..., Server], cluster: Callable[..., Cluster], wipe: bool
+    start_zookeeper: Callable[..., Server], arena_on: Callable[..., Arena], wipe: bool
 ) -> None:
     """FAULT-1 and 2: down for longer than the TTL, with or without its data, and the sessions recover by themselves."""
     server = start_zookeeper()
-    both = cluster(server.url)
+    both = arena_on(server.url)
     sessions = [both.connect(name) for name in "ab"]
     for session in sessions:
         session.group("g").join({})
@@ -94,29 +92,29 @@ def test_after_a_long_restart_all_begins_anew(
     server.start()
     later = waiting.result()
     assert not term.held
-    assert wipe or later.token > term.token  # type: ignore[attr-defined]
+    assert wipe or later.token > term.token
     for session in sessions:
         eventually(lambda session=session: session.state is State.CONNECTED, within=20.0)  # type: ignore[misc]
     eventually(lambda: members(sessions[0].group("g")) == {"a", "b"}, within=20.0)
 
 
-def test_tokens_rise_over_a_restart(start_zookeeper: Callable[..., Server], world: Callable[..., World]) -> None:
+def test_tokens_rise_over_a_restart(start_zookeeper: Callable[..., Server], arena_on: Callable[..., Arena]) -> None:
     """LEAD-13: with its data the server also keeps the zxids that tokens are made of."""
     server = start_zookeeper()
-    before = world(server.url, ttl=30.0).actor("a").win("e")
+    before = arena_on(server.url, ttl=30.0).actor("a").win("e")
     server.kill()
     server.start()
-    assert world(server.url, ttl=30.0).actor("b").win("e").token > before.token
+    assert arena_on(server.url, ttl=30.0).actor("b").win("e").token > before.token
 
 
 def test_a_session_moves_to_another_server(
     start_zookeeper_ensemble: Callable[..., Ensemble],
-    world: Callable[..., World],
+    arena_on: Callable[..., Arena],
     owner_of: Callable[[Actor], Link],
 ) -> None:
     """FAULT-1: when the server that a session is connected to dies, it goes on at another with all that it holds."""
     ensemble = start_zookeeper_ensemble()
-    made = world(ensemble.url, ttl=10.0)
+    made = arena_on(ensemble.url, ttl=10.0)
     actor, other = made.actor("a"), made.actor("b")
     actor.join("g")
     seat = actor.win("e")
@@ -138,12 +136,12 @@ def test_a_session_moves_to_another_server(
 
 
 def test_a_follower_cut_off_from_its_leader_renews_nothing(
-    start_zookeeper_ensemble: Callable[..., Ensemble], world: Callable[..., World]
+    start_zookeeper_ensemble: Callable[..., Ensemble], arena_on: Callable[..., Arena]
 ) -> None:
     """FAULT-3: a follower still answers reads when its leader is frozen, so a heartbeat asks for more than a read."""
     ensemble = start_zookeeper_ensemble()
     follower = next(node for node in ensemble.nodes if "Mode: follower" in _srvr(node))
-    actor = world(follower.url, ttl=4.0).actor("a")
+    actor = arena_on(follower.url, ttl=4.0).actor("a")
     actor.join("g")
     leader = next(node for node in ensemble.nodes if "Mode: leader" in _srvr(node))
     leader.pause()
@@ -156,12 +154,12 @@ def test_a_follower_cut_off_from_its_leader_renews_nothing(
 
 
 def test_an_ensemble_keeps_a_session_longer_than_it_grants(
-    start_zookeeper_ensemble: Callable[..., Ensemble], world: Callable[..., World]
+    start_zookeeper_ensemble: Callable[..., Ensemble], arena_on: Callable[..., Arena]
 ) -> None:
     """BEAT-5: a heartbeat that a dying follower answered and did not pass on is made up for by ZooKeeper's timeout."""
     ttl, tick = 4.0, 0.1
-    made = world(start_zookeeper_ensemble().url, ttl=ttl)
-    assert made.profile().failover.seconds(ttl) >= 1.25 * ttl + 1.5 * tick
+    made = arena_on(start_zookeeper_ensemble().url, ttl=ttl)
+    assert made.profile.failover.seconds(ttl) >= 1.25 * ttl + 1.5 * tick
     backend = made.backend()
     backend.describe(timeout=5.0)
     lease = backend.open_session(SessionRequest(incarnation="i", member_id="a", ttl=ttl), timeout=5.0)
@@ -176,9 +174,9 @@ def test_an_ensemble_keeps_a_session_longer_than_it_grants(
     backend.close_session(lease, timeout=5.0)
 
 
-def test_a_new_namespace_can_be_waited_for(zookeeper_server: Server, world: Callable[..., World]) -> None:
+def test_a_new_namespace_can_be_waited_for(zookeeper_server: Server, arena_on: Callable[..., Arena]) -> None:
     """FAULT-2: with on_empty_store=wait nobody wins in a namespace younger than the TTL, and then somebody does."""
-    made = world(zookeeper_server.url, ttl=2 * TTL)
+    made = arena_on(zookeeper_server.url, ttl=2 * TTL)
     actor = Actor(made, "a", backend=made.backend(on_empty_store="wait"))
     actor.open()
     opened = time.monotonic()
@@ -194,12 +192,12 @@ def test_a_new_namespace_can_be_waited_for(zookeeper_server: Server, world: Call
     later.win("f")
 
 
-def test_a_forked_child_may_exit_in_its_own_time(zookeeper_server: Server, world: Callable[..., World]) -> None:
+def test_a_forked_child_may_exit_in_its_own_time(zookeeper_server: Server, arena_on: Callable[..., Arena]) -> None:
     """FAULT-8: a child that ends normally, with all that runs at exit, neither hangs nor ends the parent's session.
 
     Whatever lock another thread of the parent had.
     """
-    namespace = world(zookeeper_server.url)._prefix
+    namespace = arena_on(zookeeper_server.url)._prefix
     done = subprocess.run(
         [sys.executable, "-c", FORKING, zookeeper_server.url, namespace],
         capture_output=True,
@@ -210,9 +208,9 @@ def test_a_forked_child_may_exit_in_its_own_time(zookeeper_server: Server, world
     assert (done.stdout, done.stderr) == ("0 True\n", "")
 
 
-def test_many_threads_share_a_session(zookeeper_server: Server, world: Callable[..., World]) -> None:
+def test_many_threads_share_a_session(zookeeper_server: Server, arena_on: Callable[..., Arena]) -> None:
     """Calls of several threads each get their own answers, also when they are sent in one write."""
-    actor = world(zookeeper_server.url, ttl=30.0).actor("a")
+    actor = arena_on(zookeeper_server.url, ttl=30.0).actor("a")
     failures: list[BaseException] = []
 
     def work(number: int) -> None:
@@ -235,9 +233,9 @@ def test_many_threads_share_a_session(zookeeper_server: Server, world: Callable[
     assert failures == []
 
 
-def test_a_replaced_session_is_told_at_once(zookeeper_server: Server, world: Callable[..., World]) -> None:
+def test_a_replaced_session_is_told_at_once(zookeeper_server: Server, arena_on: Callable[..., Arena]) -> None:
     """GROUP-5: the one that was replaced learns it in less than a TTL, and its library does not fight back."""
-    made = world(zookeeper_server.url, ttl=30.0)
+    made = arena_on(zookeeper_server.url, ttl=30.0)
     first = made.actor("a")
     second = type(first)(made, "a", backend=made.backend())
     second.open(second.request(replace=True))

@@ -9,18 +9,18 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import Actor
 
 from drumbeat import BackendError, BadData, ConfigurationError, Unavailable
 from drumbeat.hookspecs import Bound
+from drumbeat_conformance.actor import Actor
 from drumbeat_conformance.strangers import babbler, mute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from harness import World
     from kazoo.client import KazooClient  # type: ignore[import-untyped]
 
+    from drumbeat_conformance.arena import Arena
     from drumbeat_conformance.servers import Server
 
     Operator = Callable[..., KazooClient]
@@ -55,32 +55,32 @@ def telling(answer: bytes) -> Iterator[int]:
         thread.join(5.0)
 
 
-def test_a_port_where_nobody_listens(world: Callable[..., World]) -> None:
+def test_a_port_where_nobody_listens(arena_on: Callable[..., Arena]) -> None:
     """A wrong port is Unavailable at once, with the address."""
     with refused() as port, pytest.raises(Unavailable, match=f"127.0.0.1:{port}.*refused") as failure:
-        world(f"zookeeper://127.0.0.1:{port}").backend().describe(timeout=TIMEOUT)
+        arena_on(f"zookeeper://127.0.0.1:{port}").backend().describe(timeout=TIMEOUT)
     assert failure.value.outcome == "not_applied"
 
 
-def test_a_port_where_somebody_else_answers(world: Callable[..., World]) -> None:
+def test_a_port_where_somebody_else_answers(arena_on: Callable[..., Arena]) -> None:
     """A server of another kind is named as what it is not."""
     with babbler() as stranger, pytest.raises(BackendError, match=f"{stranger.address}"):
-        world(f"zookeeper://{stranger.address}").backend().describe(timeout=TIMEOUT)
+        arena_on(f"zookeeper://{stranger.address}").backend().describe(timeout=TIMEOUT)
 
 
-def test_a_session_with_somebody_else_ends_in_time(world: Callable[..., World]) -> None:
+def test_a_session_with_somebody_else_ends_in_time(arena_on: Callable[..., Arena]) -> None:
     """A server of another kind is Unavailable when a session is opened without looking first, and no thread dies."""
     with babbler() as stranger:
         started = time.monotonic()
         with pytest.raises(Unavailable, match=str(stranger.port)):
-            world(f"zookeeper://{stranger.address}").actor("a")
+            arena_on(f"zookeeper://{stranger.address}").actor("a")
     assert time.monotonic() - started <= 3 * 5.0
 
 
-def test_a_server_that_never_answers(world: Callable[..., World]) -> None:
+def test_a_server_that_never_answers(arena_on: Callable[..., Arena]) -> None:
     """Silence is Unavailable when the time is over, for the question about the version and for a session."""
     with mute() as stranger:
-        made = world(f"zookeeper://{stranger.address}")
+        made = arena_on(f"zookeeper://{stranger.address}")
         for call in (
             lambda: made.backend().describe(timeout=TIMEOUT / 4),
             lambda: made.backend().open_session(
@@ -93,63 +93,63 @@ def test_a_server_that_never_answers(world: Callable[..., World]) -> None:
             assert time.monotonic() - started <= 2 * TIMEOUT
 
 
-def test_a_version_that_is_too_old(world: Callable[..., World]) -> None:
+def test_a_version_that_is_too_old(arena_on: Callable[..., Arena]) -> None:
     """A version that lacks what is needed is refused with both numbers."""
     with telling(OLD) as port, pytest.raises(ConfigurationError, match=r"3\.4\.14.*3\.6"):
-        world(f"zookeeper://127.0.0.1:{port}").backend().describe(timeout=TIMEOUT)
+        arena_on(f"zookeeper://127.0.0.1:{port}").backend().describe(timeout=TIMEOUT)
 
 
-def test_a_server_without_a_quorum(world: Callable[..., World]) -> None:
+def test_a_server_without_a_quorum(arena_on: Callable[..., Arena]) -> None:
     """A server that answers, and has nobody to agree with, is Unavailable with the reason."""
     words = b"This ZooKeeper instance is not currently serving requests\n"
     with telling(words) as port, pytest.raises(Unavailable, match="quorum"):
-        world(f"zookeeper://127.0.0.1:{port}").backend().describe(timeout=TIMEOUT)
+        arena_on(f"zookeeper://127.0.0.1:{port}").backend().describe(timeout=TIMEOUT)
 
 
 def test_a_server_that_tells_only_its_version(
-    start_zookeeper: Callable[..., Server], world: Callable[..., World]
+    start_zookeeper: Callable[..., Server], arena_on: Callable[..., Arena]
 ) -> None:
     """Where four-letter words are forbidden, but for the one that always works, a tick of two seconds is assumed."""
     server = start_zookeeper(settings={"4lw.commands.whitelist": "ruok"})
-    made = world(server.url)
-    assert made.profile().failover == Bound(1.0, 3.0)
+    made = arena_on(server.url)
+    assert made.profile.failover == Bound(1.0, 3.0)
     assert made.actor("a").beat().lost == ()
 
 
-def test_a_server_is_described(zookeeper_server: Server, world: Callable[..., World]) -> None:
+def test_a_server_is_described(zookeeper_server: Server, arena_on: Callable[..., Arena]) -> None:
     """The profile names the server's version, and `doctor` tells its mode and what to mend."""
-    backend = world(zookeeper_server.url).backend()
+    backend = arena_on(zookeeper_server.url).backend()
     assert backend.describe(timeout=TIMEOUT).server.startswith("ZooKeeper 3.")
     findings = {finding.level: finding.message for finding in backend.diagnose(timeout=TIMEOUT)}
     assert set(findings) == {"ok", "warning"}
     assert "tick is 0.1 s" in findings["ok"]
 
 
-def test_a_server_in_read_only_mode(start_zookeeper: Callable[..., Server], world: Callable[..., World]) -> None:
+def test_a_server_in_read_only_mode(start_zookeeper: Callable[..., Server], arena_on: Callable[..., Arena]) -> None:
     """A server that has lost its ensemble is Unavailable, by name, and no session is opened on it."""
     server = start_zookeeper(read_only=True)
-    made = world(server.url)
+    made = arena_on(server.url)
     with pytest.raises(Unavailable, match="read-only"):
-        made.profile()
+        made.backend().describe(timeout=TIMEOUT)
     actor = Actor(made, "a", backend=made.backend())
     with pytest.raises(Unavailable):
         actor.backend.open_session(actor.request(), timeout=TIMEOUT)
 
 
-def test_dead_hosts_among_living_ones(zookeeper_server: Server, world: Callable[..., World]) -> None:
+def test_dead_hosts_among_living_ones(zookeeper_server: Server, arena_on: Callable[..., Arena]) -> None:
     """With several hosts one that refuses and one that is mute delay, and do not prevent, that a session is opened."""
     with refused() as port, mute() as stranger:
         hosts = f"127.0.0.1:{port},{stranger.address},{zookeeper_server.address}"
-        made = world(f"zookeeper://{hosts}", ttl=3.0)
+        made = arena_on(f"zookeeper://{hosts}", ttl=3.0)
         assert made.backend().describe(timeout=TIMEOUT).server.startswith("ZooKeeper 3.")
         assert made.actor("a").beat().lost == ()
 
 
 def test_a_chroot_that_does_not_exist_is_made(
-    zookeeper_server: Server, world: Callable[..., World], operator: Operator
+    zookeeper_server: Server, arena_on: Callable[..., Arena], operator: Operator
 ) -> None:
     """The nodes of the URL's path are made; another path is another store."""
-    one, other = (world(f"zookeeper://{zookeeper_server.address}/app/{part}") for part in ("one", "two"))
+    one, other = (arena_on(f"zookeeper://{zookeeper_server.address}/app/{part}") for part in ("one", "two"))
     other._prefix = one._prefix
     one.actor("a").join("g")
     assert other.actor("a").members("g") == {}
@@ -158,10 +158,10 @@ def test_a_chroot_that_does_not_exist_is_made(
 
 
 def test_a_node_of_somebody_else_in_place_of_the_namespace(
-    zookeeper_server: Server, world: Callable[..., World], operator: Operator
+    zookeeper_server: Server, arena_on: Callable[..., Arena], operator: Operator
 ) -> None:
     """SAFE-2: a namespace's node with other data, or of a newer format, is named and left alone."""
-    made = world(zookeeper_server.url)
+    made = arena_on(zookeeper_server.url)
     client = operator(zookeeper_server.address)
     path = f"/{made._prefix}tests"
     for data in (b"", b"hello", b"drumbeat-zookeeper 2"):
@@ -193,10 +193,10 @@ def test_a_node_of_somebody_else_in_place_of_the_namespace(
     ],
 )
 def test_rubbish_under_our_nodes(
-    zookeeper_server: Server, world: Callable[..., World], operator: Operator, data: bytes
+    zookeeper_server: Server, arena_on: Callable[..., Arena], operator: Operator, data: bytes
 ) -> None:
     """SAFE-2: what Drumbeat did not write, cut off, or of a newer format, is named and left alone, wherever it is."""
-    made = world(zookeeper_server.url, ttl=30.0)
+    made = arena_on(zookeeper_server.url, ttl=30.0)
     actor = made.actor("a")
     actor.join("g")
     actor.resign(actor.win("e"))
@@ -220,10 +220,10 @@ def test_rubbish_under_our_nodes(
 
 
 def test_rubbish_in_one_election_ends_no_session(
-    zookeeper_server: Server, world: Callable[..., World], operator: Operator
+    zookeeper_server: Server, arena_on: Callable[..., Arena], operator: Operator
 ) -> None:
     """SAFE-2: an election with somebody else's leader cannot be won; heartbeats go on, and the attempt is forgotten."""
-    made = world(zookeeper_server.url, ttl=30.0)
+    made = arena_on(zookeeper_server.url, ttl=30.0)
     actor = made.actor("a")
     seat = actor.win("e")
     client = operator(zookeeper_server.address)
@@ -239,10 +239,10 @@ def test_rubbish_in_one_election_ends_no_session(
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"another"])
 def test_a_group_whose_node_does_not_have_its_name(
-    zookeeper_server: Server, world: Callable[..., World], operator: Operator, data: bytes
+    zookeeper_server: Server, arena_on: Callable[..., Arena], operator: Operator, data: bytes
 ) -> None:
     """SAFE-2: a group's node that names no group, or another one, is named rather than listed."""
-    made = world(zookeeper_server.url, ttl=30.0)
+    made = arena_on(zookeeper_server.url, ttl=30.0)
     actor = made.actor("a")
     path = f"/{made._prefix}tests/groups/g"
     client = operator(zookeeper_server.address)
@@ -255,10 +255,10 @@ def test_a_group_whose_node_does_not_have_its_name(
 
 @pytest.mark.parametrize("ephemeral", [False, True])
 def test_a_session_that_does_not_own_its_node(
-    zookeeper_server: Server, world: Callable[..., World], operator: Operator, ephemeral: bool
+    zookeeper_server: Server, arena_on: Callable[..., Arena], operator: Operator, ephemeral: bool
 ) -> None:
     """SAFE-2: a node that stays, or is of another session than it says, is named, and nobody's session is ended."""
-    made = world(zookeeper_server.url, ttl=30.0)
+    made = arena_on(zookeeper_server.url, ttl=30.0)
     victim = made.actor("a")
     path = f"/{made._prefix}tests/sessions"
     client = operator(zookeeper_server.address)
@@ -272,10 +272,10 @@ def test_a_session_that_does_not_own_its_node(
 
 @pytest.mark.parametrize("part", ["groups", "elections", "leaders"])
 def test_a_namespace_with_a_part_missing(
-    zookeeper_server: Server, world: Callable[..., World], operator: Operator, part: str
+    zookeeper_server: Server, arena_on: Callable[..., Arena], operator: Operator, part: str
 ) -> None:
     """SAFE-2: where a folder of the namespace was removed, a call names the namespace rather than guess."""
-    made = world(zookeeper_server.url, ttl=30.0)
+    made = arena_on(zookeeper_server.url, ttl=30.0)
     actor = made.actor("a")
     client = operator(zookeeper_server.address)
     client.delete(f"/{made._prefix}tests/{part}", recursive=True)

@@ -5,18 +5,18 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from harness import plugin_of
-
 from drumbeat.hookspecs import Membership
+from drumbeat_conformance.actor import plugin_of
 from drumbeat_zookeeper import ZooKeeperBackend
 from drumbeat_zookeeper._layout import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness import Actor, World
     from kazoo.client import KazooClient  # type: ignore[import-untyped]
 
+    from drumbeat_conformance.actor import Actor
+    from drumbeat_conformance.arena import Arena
     from drumbeat_conformance.proxy import Proxy
     from drumbeat_conformance.servers import Server
     from drumbeat_zookeeper._session import Session
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MEMBERS = 1000
 
 
-def fill(client: KazooClient, made: World, members: range) -> None:
+def fill(client: KazooClient, made: Arena, members: range) -> None:
     """Put members into the group as sessions would."""
     for number in members:
         record = Record(incarnation=f"i{number}", member_id=f"m{number}", ttl=30.0, value=b"%d" % number)
@@ -33,10 +33,10 @@ def fill(client: KazooClient, made: World, members: range) -> None:
 
 
 def test_a_view_is_two_round_trips_however_many_members(
-    proxy: Proxy, zookeeper_server: Server, world: Callable[..., World], operator: Callable[..., KazooClient]
+    proxy: Proxy, zookeeper_server: Server, arena_on: Callable[..., Arena], operator: Callable[..., KazooClient]
 ) -> None:
     """A view of 1000 members with their values is complete, and as many turns on the wire as one of 10."""
-    made = world(f"zookeeper://{proxy.address}", ttl=30.0)
+    made = arena_on(f"zookeeper://{proxy.address}", ttl=30.0)
     actor = made.actor("a")
     actor.join("g", b"a")
     reads = proxy.connections[-2]
@@ -52,10 +52,10 @@ def test_a_view_is_two_round_trips_however_many_members(
 
 
 def test_a_view_in_flight_delays_no_heartbeat(
-    proxy: Proxy, zookeeper_server: Server, world: Callable[..., World], operator: Callable[..., KazooClient]
+    proxy: Proxy, zookeeper_server: Server, arena_on: Callable[..., Arena], operator: Callable[..., KazooClient]
 ) -> None:
     """BEAT-11: while views of 1000 members are being read, heartbeats are answered as if there were none."""
-    made = world(f"zookeeper://{proxy.address}", ttl=30.0)
+    made = arena_on(f"zookeeper://{proxy.address}", ttl=30.0)
     actor = made.actor("a")
     actor.join("g", b"a")
     fill(operator(zookeeper_server.address), made, range(MEMBERS))
@@ -71,9 +71,9 @@ def test_a_view_in_flight_delays_no_heartbeat(
     assert session.owner is not session.reader
 
 
-def test_a_heartbeat_takes_no_values_along(proxy: Proxy, world: Callable[..., World]) -> None:
+def test_a_heartbeat_takes_no_values_along(proxy: Proxy, arena_on: Callable[..., Arena]) -> None:
     """BEAT-6: a heartbeat over fifty values of the largest size stays small."""
-    actor = world(f"zookeeper://{proxy.address}", ttl=30.0).actor("a")
+    actor = arena_on(f"zookeeper://{proxy.address}", ttl=30.0).actor("a")
     limit = 65_536
     for number in range(50):
         actor.join(f"g{number}", bytes(limit))
@@ -83,9 +83,11 @@ def test_a_heartbeat_takes_no_values_along(proxy: Proxy, world: Callable[..., Wo
     assert beats.bytes_from_server - before < limit
 
 
-def test_a_membership_of_an_earlier_attempt_is_seen_once(zookeeper_server: Server, world: Callable[..., World]) -> None:
+def test_a_membership_of_an_earlier_attempt_is_seen_once(
+    zookeeper_server: Server, arena_on: Callable[..., Arena]
+) -> None:
     """GROUP-4: while a member joins again it stands in the group at least once, and is shown at most once."""
-    made = world(zookeeper_server.url, ttl=30.0)
+    made = arena_on(zookeeper_server.url, ttl=30.0)
     actor, other = made.actor("a"), made.actor("b")
     actor.join("g", b"old")
     session = _session(actor)

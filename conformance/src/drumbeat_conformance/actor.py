@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from drumbeat._clock import Clock
     from drumbeat._facade import Backend
 
-__all__ = ["TIMEOUT", "Actor", "Stage", "leader_id"]
+__all__ = ["TIMEOUT", "Actor", "Stage", "leader_id", "plugin_of"]
 
 #: Seconds of real time that a hook gets.
 TIMEOUT: Final = 5.0
@@ -40,6 +40,14 @@ class Stage(Protocol):
     @property
     def clock(self) -> Clock:
         """The clock of its backends."""
+        ...
+
+    def namespace(self) -> str:
+        """Return the namespace that actors are in where nothing else is said."""
+        ...
+
+    def actor(self, member_id: str) -> Actor:
+        """Return another actor, which has opened its session."""
         ...
 
     def wait(self, seconds: float) -> None:
@@ -185,3 +193,10 @@ class Actor:
 def leader_id(found: LeaderRecord | Vacant) -> str | None:
     """Return the member id of a leader, or None."""
     return found.member_id if isinstance(found, LeaderRecord) else None
+
+
+def plugin_of(backend: Backend) -> object:
+    """Return the object of a backend's own class behind what the core calls, to look inside."""
+    (implementation,) = backend._hooks.heartbeat.get_hookimpls()  # noqa: SLF001 - the look behind the facade
+    plugin: object = implementation.plugin
+    return plugin

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from drumbeat import SystemClock
 from drumbeat.testing import FakeClock
 
 if TYPE_CHECKING:
@@ -30,8 +31,11 @@ def pass_seconds(clock: Clock, seconds: float) -> None:
         time.sleep(seconds)
 
 
-def eventually(condition: Callable[[], T], *, within: float, clock: Clock, what: str = "the condition") -> T:
+def eventually(
+    condition: Callable[[], T], *, within: float, clock: Clock | None = None, what: str = "the condition"
+) -> T:
     """Return the first true value of a condition; raise AssertionError once `within` seconds have passed."""
+    clock = clock or SystemClock()
     until = clock.now() + within
     step = within / _FAKE_LOOKS if isinstance(clock, FakeClock) else _LOOK
     while True:
@@ -48,9 +52,9 @@ class Background(Generic[T]):
     Whatever may wait belongs in one: on a `FakeClock` nothing would move the time on for it otherwise.
     """
 
-    def __init__(self, call: Callable[[], T], *, clock: Clock) -> None:
+    def __init__(self, call: Callable[[], T], *, clock: Clock | None = None) -> None:
         self._call = call
-        self._clock = clock
+        self._clock = clock or SystemClock()
         self._results: list[T] = []
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="drumbeat-background", daemon=True)
@@ -61,7 +65,7 @@ class Background(Generic[T]):
         """Whether the call has neither returned nor raised."""
         return self._thread.is_alive()
 
-    def result(self, *, within: float) -> T:
+    def result(self, *, within: float = 40.0) -> T:
         """Return what the call returned, or raise what it raised; AssertionError if it takes more than `within` s."""
         eventually(lambda: not self.running, within=within, clock=self._clock, what="the end of a call")
         if self._error is not None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import KINDS, TIMEOUT, Actor, World, leader_id
+from harness import KINDS, World
 from rig import RiggedWorld, store_of
 
 from drumbeat._cas.observations import MAX_NAMES
@@ -16,6 +16,7 @@ from drumbeat._cas.records import Birth, GroupIndex, MemberValue, Record, Roster
 from drumbeat._errors import BadData, ConfigurationError, Conflict, SessionLost, Unavailable
 from drumbeat.cas import CompareAndSetBackend, MemoryCasBackend
 from drumbeat.hookspecs import Capability, Holdings, Membership, Vacant
+from drumbeat_conformance.actor import TIMEOUT, Actor, leader_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 import hypothesis.strategies as st
 import pytest
-from harness import Actor
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from rig import RiggedWorld, Write, store_of
@@ -17,6 +16,7 @@ from drumbeat._cas.records import Owner, Roster, SeatRecord
 from drumbeat._errors import Conflict, SessionLost, Unavailable
 from drumbeat._timing import Timing
 from drumbeat.hookspecs import LeaderRecord, SessionRequest, Won
+from drumbeat_conformance.actor import Actor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ class Process:
     @property
     def alive(self) -> bool:
         """Whether the process believes in its session."""
-        return self.actor.world.clock.now() < self.deadline
+        return self.actor.stage.clock.now() < self.deadline
 
 
 class CompareAndSet(RuleBasedStateMachine):
@@ -59,12 +59,12 @@ class CompareAndSet(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = RiggedWorld(Path(), volatile=self.volatile, policy="trust" if not self.volatile else "wait")
-        self.world.say_of_losses("nothing was lost")
-        self.world.set_longest_ttl(1.2 * self.world.ttl)
-        timing = Timing.plan(ttl=self.world.ttl, heartbeat_interval=None, request_timeout=None, early_expiry=0.0)
+        self.stage = RiggedWorld(Path(), volatile=self.volatile, policy="trust" if not self.volatile else "wait")
+        self.stage.say_of_losses("nothing was lost")
+        self.stage.set_longest_ttl(1.2 * self.stage.ttl)
+        timing = Timing.plan(ttl=self.stage.ttl, heartbeat_interval=None, request_timeout=None, early_expiry=0.0)
         self.usable = timing.usable
-        self.processes = [Process(self.world, f"member-{number}") for number in range(4)]
+        self.processes = [Process(self.stage, f"member-{number}") for number in range(4)]
         self.tokens: dict[str, dict[int, tuple[str, int]]] = {}
         self.late: list[Write] = []
         self.losses = 0
@@ -101,7 +101,7 @@ class CompareAndSet(RuleBasedStateMachine):
         if process.request is None or process.request.replace != replace:
             old = process.actor.lease.incarnation or None
             process.request = process.actor.request(supersedes=old, replace=replace)
-        request, sent = process.request, self.world.clock.now()
+        request, sent = process.request, self.stage.clock.now()
         try:
             answered = self.attempt(process, fault, lambda: process.actor.open(request))
         except Conflict:
@@ -115,7 +115,7 @@ class CompareAndSet(RuleBasedStateMachine):
         process = self.processes[member]
         if not process.alive:
             return
-        actor, sent = process.actor, self.world.clock.now()
+        actor, sent = process.actor, self.stage.clock.now()
         actor.seats = dict(process.held)
         lost: list[object] = []
         if self.attempt(process, fault, lambda: lost.extend(actor.beat().lost), write=write):
@@ -150,7 +150,7 @@ class CompareAndSet(RuleBasedStateMachine):
     def crash_and_restart(self, member: int) -> None:
         """The process is killed; another one with its member id comes, and has to wait for its death."""
         self.lose(self.processes[member])
-        self.processes[member] = Process(self.world, f"member-{member}")
+        self.processes[member] = Process(self.stage, f"member-{member}")
 
     @rule(member=MEMBERS, name=NAMES, fault=FAULTS, write=st.integers(0, 2))
     def campaign(self, member: int, name: str, fault: Fault, write: int) -> None:
@@ -223,13 +223,13 @@ class CompareAndSet(RuleBasedStateMachine):
     @rule(ttls=st.sampled_from([0.01, 0.25, 0.5, 1.002]))
     def pass_time(self, ttls: float) -> None:
         """Time passes, in which nobody does anything."""
-        self.world.wait(ttls * self.world.ttl)
+        self.stage.wait(ttls * self.stage.ttl)
 
     @rule(quarters=st.integers(1, 6), silent=st.sets(MEMBERS, max_size=2), order=st.permutations(range(4)))
     def live(self, quarters: int, silent: set[int], order: list[int]) -> None:
         """Time passes, in which some do what the core does: beat, open again when lost, and want to lead."""
         for _ in range(quarters):
-            self.world.wait(self.world.ttl / 4)
+            self.stage.wait(self.stage.ttl / 4)
             for member in order:
                 if member in silent:
                     continue
@@ -265,7 +265,7 @@ class CompareAndSet(RuleBasedStateMachine):
             session = json.loads(stored[0][1:])
             assert session["incarnation"] == process.actor.lease.incarnation
             assert session["state"] == "alive"
-            assert self.world.clock.now() - process.sent < self.world.ttl
+            assert self.stage.clock.now() - process.sent < self.stage.ttl
 
 
 class VolatileCompareAndSet(CompareAndSet):
@@ -276,7 +276,7 @@ class VolatileCompareAndSet(CompareAndSet):
     @rule()
     def forget_everything(self) -> None:
         """The server starts again without its data."""
-        self.world.wipe()
+        self.stage.wipe()
 
     @rule(kind=st.sampled_from(["seat", "session", "birth", "roster", "value", "groups"]), data=st.data())
     def forget_one_thing(self, kind: str, data: st.DataObject) -> None:
@@ -286,7 +286,7 @@ class VolatileCompareAndSet(CompareAndSet):
         if keys:
             store.evict(data.draw(st.sampled_from(keys)))
             self.losses += 1
-            self.world.say_of_losses(data.draw(st.sampled_from([None, f"{self.losses} keys were lost"])))
+            self.stage.say_of_losses(data.draw(st.sampled_from([None, f"{self.losses} keys were lost"])))
         for member in data.draw(st.permutations(range(4))):
             self.campaign(member, "e", None, 0)
             self.campaign(member, "f", None, 0)

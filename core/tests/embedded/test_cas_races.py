@@ -7,11 +7,11 @@ from itertools import count
 from typing import TYPE_CHECKING, Literal
 
 import pytest
-from harness import TIMEOUT, Actor, leader_id
 from rig import RiggedBackend, RiggedWorld, store_of
 
 from drumbeat._errors import Conflict, SessionLost, Unavailable
 from drumbeat.hookspecs import Holdings, LeaderRecord, ReapTicket, Vacant, Waiting, Won
+from drumbeat_conformance.actor import TIMEOUT, Actor, leader_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import KINDS, TIMEOUT, Actor, World, leader_id, plugin_of
+from harness import KINDS, World
 
 from drumbeat._clock import SystemClock
 from drumbeat._errors import ConfigurationError
@@ -18,6 +18,7 @@ from drumbeat._url import BackendURL
 from drumbeat.hookspecs import BackendConfig, Bound, CandidacySubject, GroupSubject, SessionRequest, Vacant
 from drumbeat.memory import MemoryBackend
 from drumbeat.testing import FakeClock
+from drumbeat_conformance.actor import TIMEOUT, Actor, leader_id, plugin_of
 
 if TYPE_CHECKING:
     from pathlib import Path

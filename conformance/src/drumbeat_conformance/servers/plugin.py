@@ -1,17 +1,20 @@
-"""Fixtures that start the servers, the options that say how, and the table that says what ran."""
+"""Fixtures that start the servers and play sessions on them, the options that say how, and the table of what ran."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import ParamSpec, TypeVar
 
 import pytest
 
 from drumbeat_conformance import servers
+from drumbeat_conformance.arena import Arena
 from drumbeat_conformance.servers import CouldNotRun, NamedServer, Server, _report
 from drumbeat_conformance.servers._launch import WAY, WAYS
+from drumbeat_conformance.target import Site, Target
 
 P = ParamSpec("P")
 S = TypeVar("S", Server, servers.Sentinels, servers.RedisCluster, servers.Ensemble, servers.EtcdCluster)
@@ -125,3 +128,15 @@ start_zookeeper = _factory(servers.start_zookeeper)
 start_zookeeper_ensemble = _factory(servers.start_zookeeper_ensemble)
 start_etcd = _factory(servers.start_etcd)
 start_etcd_cluster = _factory(servers.start_etcd_cluster)
+
+
+@pytest.fixture
+def arena_on() -> Iterator[Callable[..., Arena]]:
+    """Make arenas on the server behind a URL, with leases of `ttl` seconds or the usual ones; they end with the test."""
+    with ExitStack() as stack:
+
+        def make(url: str, *, ttl: float | None = None) -> Arena:
+            target = Target.of(url)
+            return stack.enter_context(Arena(replace(target, ttl=ttl or target.ttl), Site(url)))
+
+        yield make
