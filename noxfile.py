@@ -19,6 +19,10 @@ MEMBERS: list[str] = SETTINGS["workspace"]["members"]
 SIDE_BY_SIDE = ["--numprocesses=4", "--dist=loadscope"]
 #: The contract and the guarantees belong to no package alone: they run on all backends in the session `tests`.
 OWN_TESTS = {"conformance": ["conformance/tests/servers"]}
+#: The backends that several processes share.
+TARGETS = ["local", "redis", "zookeeper", "memcached", "etcd"]
+#: Those whose fault tier runs for every change; the others' runs every night.
+ALWAYS = [f"faults({target})" for target in TARGETS[:3]]
 PYTHONS = nox.project.python_versions(nox.project.load_toml(ROOT / "core/pyproject.toml"))
 
 
@@ -31,7 +35,8 @@ def is_installed(python: str) -> bool:
 nox.options.default_venv_backend = "uv"
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = True
-nox.options.sessions = ["lint", "types", *(f"tests-{p}" for p in PYTHONS if is_installed(p)), "wheels", "etcd3"]
+nox.options.sessions = ["lint", "types", *(f"tests-{p}" for p in PYTHONS if is_installed(p))]
+nox.options.sessions += ["mutants", *ALWAYS, "wheels", "etcd3"]
 
 
 @nox.session
@@ -60,6 +65,29 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *SIDE_BY_SIDE, "--durations=10", "-m", "not crowded", *session.posargs)
     if not session.posargs:
         session.run("pytest", "-m", "crowded")
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """The suite against deliberately broken backends: it must kill every one; arguments go to the matrix."""
+    sync(session)
+    session.run("python", "-m", "drumbeat_mutants", *session.posargs, env={"PYTHONPATH": "conformance/mutants"})
+
+
+@nox.session
+@nox.parametrize("target", TARGETS, ids=TARGETS)
+def faults(session: nox.Session, target: str) -> None:
+    """The fault tier of the suite on one backend: processes, links and servers that fail."""
+    sync(session)
+    session.run("drumbeat-conformance", target, "--tier=faults", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("target", TARGETS, ids=TARGETS)
+def soak(session: nox.Session, target: str) -> None:
+    """Ten minutes of random faults on one backend, with the history checker on."""
+    sync(session)
+    session.run("drumbeat-conformance", target, *(session.posargs or ["--soak=10m"]))
 
 
 @nox.session

@@ -40,14 +40,14 @@ def far(link: Proxy, arena_on: Callable[..., Arena]) -> Arena:
 
 
 def keys(arena: Arena, peek: Peek, server: Server) -> set[str]:
-    """Return the keys of a arena's namespace, without what they all begin with."""
+    """Return the keys of an arena's namespace, without what they all begin with."""
     found = peek(server.port)("KEYS", f"drumbeat:{{{arena._prefix}tests}}:*")
     assert isinstance(found, list)
     return {key.split("}:", 1)[1] for key in found}
 
 
 def key(arena: Arena, rest: str) -> str:
-    """Return a key of a arena's namespace."""
+    """Return a key of an arena's namespace."""
     return f"drumbeat:{{{arena._prefix}tests}}:{rest}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Final, Literal, TypeVar, final
 
 import drumbeat
@@ -17,6 +17,7 @@ from drumbeat_conformance.proxy import Proxy
 from drumbeat_conformance.waiting import Background, eventually, pass_seconds
 
 if TYPE_CHECKING:
+    from drumbeat._clock import Clock
     from types import TracebackType
     from typing import Self
 
@@ -77,12 +78,13 @@ class Arena:
         on_empty_store: Literal["wait", "trust"] | None = "trust",
         interceptors: Sequence[object] = (),
         url: str | None = None,
+        clock: Clock | None = None,
     ) -> Backend:
         """Return a backend object of its own, as each session has one."""
         config = BackendConfig(
             url=BackendURL.parse(url or self.url),
             namespace=self.namespace(namespace),
-            clock=self.clock,
+            clock=clock or self.clock,
             on_empty_store=on_empty_store,
         )
         return make_backend(self._factory, config, interceptors=interceptors)
@@ -134,6 +136,10 @@ class Arena:
         return self.background(call).result(within=within)
 
     # The place ----------------------------------------------------------------------------------------------
+
+    def use(self, resource: AbstractContextManager[T]) -> T:
+        """Enter a context, and leave it when the test is over, after the sessions are closed."""
+        return self._stack.enter_context(resource)
 
     @property
     def server(self) -> ControlledServer:

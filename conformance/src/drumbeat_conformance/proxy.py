@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import select
 import socket
 import threading
@@ -9,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import Self, final
@@ -28,6 +29,13 @@ class _Fault:
     lose: int | None = 0
     #: Seconds that replies come later.
     delay: float = 0.0
+    #: How likely each reply is to be lost together with its connection, and what decides.
+    chance: float = 0.0
+    draw: random.Random = field(default_factory=random.Random)
+
+    def strikes(self) -> bool:
+        """Decide by chance whether the next reply is lost."""
+        return self.chance > 0 and self.draw.random() < self.chance
 
 
 @final
@@ -45,6 +53,7 @@ class Connection:
         self._requesting = False
         self._loses_requests = False
         self._loses_replies = False
+        self._breaks = False
 
     @property
     def broken(self) -> bool:
@@ -61,6 +70,17 @@ class Connection:
         """Know the other end too."""
         self._ends.append(server)
 
+    def silence(self) -> None:
+        """Lose what the server sends on this connection from now on, and pass on what the client sends."""
+        self._loses_replies = True
+
+    def forget(self) -> None:
+        """Close the server's end, and let the client believe that the connection stands."""
+        self._loses_requests = self._loses_replies = True
+        for end in self._ends[1:]:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
     def judge_request(self, count: int, fault: _Fault) -> float | None:
         """Count what the client sent; return how much later it is passed on, or None if it is lost."""
         self.bytes_from_client += count
@@ -70,6 +90,8 @@ class Connection:
             if fault.lose and not self.broken:
                 fault.lose -= 1
                 self._loses_replies = True
+            if fault.strikes():
+                self._loses_replies = self._breaks = True
         self._loses_requests |= fault.swallow
         return None if self._loses_requests else 0.0
 
@@ -78,7 +100,19 @@ class Connection:
         self.bytes_from_server += count
         self._requesting = False
         self._loses_replies |= fault.swallow or fault.lose is None
+        if self._breaks:
+            self.close()
         return None if self._loses_replies else fault.delay
+
+    def judge_request_end(self, fault: _Fault) -> bool:
+        """Return whether the server may learn that the client has closed."""
+        self._loses_requests |= fault.swallow
+        return not self._loses_requests
+
+    def judge_reply_end(self, fault: _Fault) -> bool:
+        """Return whether the client may learn that the server has closed."""
+        self._loses_replies |= fault.swallow or fault.lose is None
+        return not self._loses_replies
 
 
 @final
@@ -152,6 +186,22 @@ class Proxy:
         """
         self._become(_Fault(lose=n))
 
+    def lose_replies(self, probability: float, *, seed: int = 0) -> None:
+        """Pass requests on, and lose each reply by chance: in its place the client sees the connection end.
+
+        What the request asked for has been done by then. The same seed loses the same ones of the same turns.
+        """
+        self._become(_Fault(chance=probability, draw=random.Random(seed)))  # noqa: S311 - repeatable, nothing secret
+
+    def half_open(self) -> None:
+        """Let the server see the end of every connection, and the clients nothing; new connections are sound.
+
+        As when a firewall forgets what it has let through. `restore()` closes the connections for the clients too.
+        """
+        self._become(_Fault())
+        for connection in self.connections:
+            connection.forget()
+
     def delay(self, seconds: float) -> None:
         """Pass replies on later by `seconds`."""
         self._become(_Fault(delay=seconds))
@@ -221,13 +271,29 @@ class Proxy:
         server.settimeout(None)
         for end in (client, server):
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        replies = self._spawn(partial(_pump, server, client, partial(self._judge, connection.judge_reply)))
+        replies = self._spawn(partial(self._pass_replies, connection, client, server))
         _pump(client, server, partial(self._judge, connection.judge_request))
+        if self._allow(connection.judge_request_end):
+            _end(server)
         replies.join()
+
+    def _pass_replies(self, connection: Connection, client: socket.socket, server: socket.socket) -> None:
+        _pump(server, client, partial(self._judge, connection.judge_reply))
+        if self._allow(connection.judge_reply_end):
+            _end(client)
 
     def _judge(self, judge: Callable[[int, _Fault], float | None], count: int) -> float | None:
         with self._lock:
             return judge(count, self._fault)
+
+    def _allow(self, judge: Callable[[_Fault], bool]) -> bool:
+        with self._lock:
+            return judge(self._fault)
+
+
+def _end(sink: socket.socket) -> None:
+    with suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
 
 
 def _pump(source: socket.socket, sink: socket.socket, judge: Callable[[int], float | None]) -> None:
@@ -240,7 +306,6 @@ def _pump(source: socket.socket, sink: socket.socket, judge: Callable[[int], flo
         for due, chunk in waiting:
             time.sleep(max(0.0, due - time.monotonic()))
             sink.sendall(chunk)
-        sink.shutdown(socket.SHUT_WR)
 
 
 def _take(source: socket.socket, waiting: deque[tuple[float, bytes]], judge: Callable[[int], float | None]) -> bool:

@@ -6,17 +6,19 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import partial
 from tempfile import TemporaryDirectory
-from typing import Final, Protocol, final
+from typing import Final, Protocol, final, runtime_checkable
 from urllib.parse import urlsplit
 
 from drumbeat import ConfigurationError, SystemClock
 from drumbeat._clock import Clock
+from drumbeat.hookspecs import BackendFactory
 from drumbeat.testing import FakeClock
-from drumbeat_conformance import servers
+from drumbeat_conformance import operators, servers
+from drumbeat_conformance.operators import Operator
 
-__all__ = ["ControlledServer", "Site", "StartServer", "Target"]
+__all__ = ["ClockedServer", "ControlledServer", "Site", "StartClockedServer", "StartServer", "Target"]
 
 
 class ControlledServer(Protocol):
@@ -56,8 +58,19 @@ class ControlledServer(Protocol):
         ...
 
 
+@runtime_checkable
+class ClockedServer(ControlledServer, Protocol):
+    """A server that also has a wall clock of its own."""
+
+    def step_clock(self, offset: float) -> None:
+        """Make its wall clock show the machine's plus `offset` seconds; every other clock of it runs on."""
+        ...
+
+
 #: Starts a server that ends with the `with` block.
 StartServer = Callable[[], AbstractContextManager[ControlledServer]]
+#: Starts a server with a wall clock of its own, which ends with the `with` block.
+StartClockedServer = Callable[[], AbstractContextManager[ClockedServer]]
 
 #: What the built-in names start.
 _SERVERS: Final[dict[str, StartServer]] = {
@@ -66,11 +79,19 @@ _SERVERS: Final[dict[str, StartServer]] = {
     "zookeeper": servers.start_zookeeper,
     "etcd": servers.start_etcd,
 }
+#: The same with a wall clock of its own. etcd's program makes its system calls itself, so that nothing comes between.
+_CLOCKED: Final[dict[str, StartClockedServer]] = {
+    "redis": partial(servers.start_redis, steppable=True),
+    "memcached": partial(servers.start_memcached, steppable=True),
+    "zookeeper": partial(servers.start_zookeeper, steppable=True),
+}
 #: Stores that live in the process that made them.
 _IN_PROCESS: Final = frozenset({"memory", "memory-cas"})
 #: Seconds of TTL that the tests count in, where it is not one second: etcd grants whole seconds and looks for expired
 #: leases twice a second (https://etcd.io/docs/v3.4/learning/api/).
 _TTLS: Final = {"etcd": 2.0, "etcds": 2.0}
+#: In a URL, stands for a new and empty folder, one for each guarantee.
+FOLDER: Final = "{tmp}"
 
 
 @final
@@ -102,6 +123,10 @@ class Target:
     calm: Callable[[], AbstractContextManager[Site]] = field(repr=False)
     #: Gives a server to one guarantee that disturbs it; None if the suite has no such server.
     own: StartServer | None = field(default=None, repr=False)
+    #: Gives a server whose wall clock can be stepped to one guarantee; None if there is none.
+    clocked: StartClockedServer | None = field(default=None, repr=False)
+    #: Gives somebody who reads and writes what is stored at a URL without the backend; None if nobody can.
+    operator: Callable[[str], Operator] | None = field(default=None, repr=False)
     #: Whether each arena gets a store of its own, rather than a namespace of the one place.
     private: bool = False
     #: Whether only the process that made a store reaches it.
@@ -110,6 +135,8 @@ class Target:
     ttl: float = 1.0
     #: Whether time is only pretended to pass: for stores that take their time from the clock they are given.
     fake_time: bool = False
+    #: The backend, where no installed package announces it under the scheme.
+    factory: BackendFactory | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, name: str, *, own: StartServer | None = None) -> Target:
@@ -117,24 +144,38 @@ class Target:
 
         The names are redis, memcached, zookeeper and etcd, whose servers are started as the environment says (see
         `drumbeat_conformance.servers`), and local, memory and memory-cas. A server behind a URL is not disturbed;
-        `own` starts servers for the guarantees that do so. Raises ConfigurationError for what is neither.
+        `own` starts servers for the guarantees that do so. `{tmp}` in a URL stands for a new and empty folder, one for
+        each guarantee. Raises ConfigurationError for what is neither.
         """
         if "://" in name:
             scheme = name.partition("://")[0]
+            if FOLDER in name:
+                return cls(scheme=scheme, calm=lambda: _folder(name), private=True)
             site = Site(name)
             target = cls(scheme=scheme, calm=lambda: _given(site), own=own, in_process=scheme in _IN_PROCESS)
-            return replace(target, ttl=_TTLS.get(scheme, 1.0))
+            return replace(target, ttl=_TTLS.get(scheme, 1.0), operator=operators.KNOWN.get(scheme))
         if name in _SERVERS:
             start = own or _SERVERS[name]
-            return cls(scheme=name, calm=lambda: _started(start), own=start, ttl=_TTLS.get(name, 1.0))
+            return cls(
+                scheme=name,
+                calm=lambda: _started(start),
+                own=start,
+                clocked=_CLOCKED.get(name) if servers.can_step_clocks(name) else None,
+                operator=operators.KNOWN.get(name),
+                ttl=_TTLS.get(name, 1.0),
+            )
         if name == "local":
-            return cls(scheme=name, calm=_file, private=True)
+            return cls(scheme=name, calm=lambda: _folder(f"local://{FOLDER}/drumbeat.db"), private=True)
         if name in _IN_PROCESS:
             return cls(
                 scheme=name, calm=lambda: _given(Site(f"{name}://{uuid.uuid4()}")), private=True, in_process=True
             )
         known = ", ".join([*_SERVERS, "local", *sorted(_IN_PROCESS)])
         raise ConfigurationError(f"{name!r} is neither a URL nor one of {known}")
+
+    def serves(self, site: Site) -> bool:
+        """Return whether a server stands behind a place of this target, rather than a file or this process."""
+        return not self.in_process and bool(urlsplit(site.url).netloc)
 
     def with_fake_time(self) -> Target:
         """Return the target on a clock that only the suite moves: for stores in memory, and quick."""
@@ -157,6 +198,6 @@ def _started(start: StartServer) -> Iterator[Site]:
 
 
 @contextmanager
-def _file() -> Iterator[Site]:
+def _folder(url: str) -> Iterator[Site]:
     with TemporaryDirectory(prefix="drumbeat-conformance-") as folder:
-        yield Site(f"local://{Path(folder)}/drumbeat.db")
+        yield Site(url.replace(FOLDER, folder))

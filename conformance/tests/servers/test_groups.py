@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import eventually
 
 from drumbeat_conformance.servers import (
     Certificates,
@@ -23,6 +22,7 @@ from drumbeat_conformance.servers import (
     make_certificates,
 )
 from drumbeat_conformance.servers._ask import Refused, redis_line, zookeeper_version
+from drumbeat_conformance.waiting import eventually
 
 #: Seconds for servers to notice each other.
 PATIENCE = 20.0

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 import pytest
 from kazoo.client import KazooClient  # type: ignore[import-untyped]
 from kazoo.exceptions import NoNodeError  # type: ignore[import-untyped]
-from support import eventually
 
 from drumbeat_conformance import servers
 from drumbeat_conformance.servers import Server, ServerFailed
@@ -22,6 +21,7 @@ from drumbeat_conformance.servers._kinds import KINDS
 from drumbeat_conformance.servers._launch import WAY
 from drumbeat_conformance.servers._ports import Ports
 from drumbeat_conformance.servers._programs import GRACE
+from drumbeat_conformance.waiting import eventually
 
 #: Seconds for a server to answer.
 PATIENCE = 10.0

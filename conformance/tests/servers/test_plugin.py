@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import eventually
 
 from drumbeat_conformance.servers import Server
 from drumbeat_conformance.servers._kinds import KINDS
+from drumbeat_conformance.waiting import eventually
 
 #: Seconds for a pytest of its own, or for a clean-up.
 PATIENCE = 30.0

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from support import eventually
 
 from drumbeat_conformance.proxy import Proxy
 from drumbeat_conformance.strangers import babbler, mute
+from drumbeat_conformance.waiting import eventually
 
 WORD = b"word\n"
 #: Seconds in which a sound link answers, and in which a bad one is believed to be silent.

@@ -50,6 +50,7 @@ __all__ = [
     "longest_vacancy",
     "note",
     "open_for_lines",
+    "parse_record",
     "read_history",
     "terms",
 ]
@@ -169,7 +170,7 @@ def read_history(paths: StrPath | Iterable[StrPath]) -> History:
     torn: list[str] = []
     for name in names:
         *lines, rest = Path(name).read_bytes().split(b"\n")
-        records += [_parse(line, where=f"{os.fspath(name)}:{number}") for number, line in enumerate(lines, 1)]
+        records += [parse_record(line, where=f"{os.fspath(name)}:{number}") for number, line in enumerate(lines, 1)]
         torn += [f"{os.fspath(name)}:{len(lines) + 1}"] if rest else []
     return History(tuple(sorted(records, key=lambda record: record.at)), tuple(torn))
 
@@ -382,7 +383,8 @@ _ALWAYS: Final = ("kind", "at", "member_id")
 _OF_A_TERM: Final = ("namespace", "incarnation", "subject", "token")
 
 
-def _parse(line: bytes, *, where: str) -> Record:
+def parse_record(line: bytes, *, where: str) -> Record:
+    """Return the record that one line of a history is; raise BadData naming `where` if it is none."""
     try:
         found = json.loads(line, parse_constant=_refuse_constant)
     except ValueError:

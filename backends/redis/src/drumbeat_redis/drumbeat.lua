@@ -203,7 +203,7 @@ function run.open()
   end
   if not birth.epoch then
     local now = microseconds()
-    birth = {epoch = ARGV[8], longest = tonumber(longest), granting = now + wait * 1000}
+    birth = {epoch = ARGV[8], longest = tonumber(longest), granting = wait > 0 and now + wait * 1000 or 0}
     call('HSET', KEYS[1], 'format', FORMAT, 'epoch', birth.epoch, 'longest', longest,
       'born', digits(now), 'granting', digits(birth.granting), 'run', ARGV[11] == 'run' and run_id() or '')
   elseif birth.longest ~= tonumber(longest) then
@@ -353,6 +353,23 @@ function run.list()
   return {'groups', names}
 end
 
+-- Whether seats are granted. Once they are, they stay so, whichever way the clock steps; a clock that stepped back
+-- before that leaves nobody waiting for longer than the longest TTL, counted from now.
+local function is_granting(now)
+  if birth.granting == 0 then
+    return true
+  end
+  local longest = now + (birth.longest + 1) * 1000
+  if now >= birth.granting then
+    call('HSET', KEYS[1], 'granting', '0')
+    return true
+  elseif birth.granting > longest then
+    birth.granting = longest
+    call('HSET', KEYS[1], 'granting', digits(longest))
+  end
+  return false
+end
+
 -- member, incarnation, seat, attempt, value
 function run.campaign()
   local member, incarnation, name, attempt = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -367,7 +384,7 @@ function run.campaign()
     return {'waiting', call('PTTL', key_of('session', seat.member)), leader, seat.incarnation, seat.token, seat.value}
   end
   local now = microseconds()
-  if now < birth.granting then
+  if not is_granting(now) then
     return {'waiting', math.ceil((birth.granting - now) / 1000)}
   end
   local before = seat.token and number_in(key, 'token', seat.token) or 0

@@ -7,6 +7,7 @@ With pytest, use the fixtures of `drumbeat_conformance.servers.plugin`, which en
 from __future__ import annotations
 
 from drumbeat_conformance.servers._certificates import Certificates, make_certificates
+from drumbeat_conformance.servers._clocked import can_step_clocks
 from drumbeat_conformance.servers._errors import CouldNotRun, ServerFailed
 from drumbeat_conformance.servers._etcd import EtcdCluster, start_etcd, start_etcd_cluster
 from drumbeat_conformance.servers._memcached import start_memcached
@@ -32,6 +33,7 @@ __all__ = [
     "Sentinels",
     "Server",
     "ServerFailed",
+    "can_step_clocks",
     "make_certificates",
     "start_etcd",
     "start_etcd_cluster",

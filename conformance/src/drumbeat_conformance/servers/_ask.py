@@ -58,9 +58,11 @@ class RedisLine:
 
 
 @contextmanager
-def redis_line(port: int, *, tls: Certificates | None = None, password: str | None = None) -> Iterator[RedisLine]:
+def redis_line(
+    port: int, *, host: str = "127.0.0.1", tls: Certificates | None = None, password: str | None = None
+) -> Iterator[RedisLine]:
     """Return a connection to the Redis on `port`, authenticated if a password is given."""
-    with _stream(port, tls) as stream:
+    with _stream(port, tls, host=host) as stream:
         line = RedisLine(stream)
         if password is not None:
             line.call("AUTH", password)
@@ -145,9 +147,9 @@ def _get(port: int, path: str, *, tls: Certificates | None) -> dict[str, object]
 
 
 @contextmanager
-def _stream(port: int, tls: Certificates | None) -> Iterator[BinaryIO]:
+def _stream(port: int, tls: Certificates | None, *, host: str = "127.0.0.1") -> Iterator[BinaryIO]:
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=_TIMEOUT) as plain,
+        socket.create_connection((host, port), timeout=_TIMEOUT) as plain,
         _secured(plain, tls) as line,
         line.makefile("rwb") as stream,
     ):

@@ -9,6 +9,7 @@ from functools import cache
 from itertools import groupby
 
 from drumbeat_conformance.servers import _report
+from drumbeat_conformance.servers._clocked import clocked
 from drumbeat_conformance.servers._containers import ContainerHost, SharedContainerHost, prepare_image
 from drumbeat_conformance.servers._errors import CouldNotRun, ServerFailed
 from drumbeat_conformance.servers._kinds import IMAGE, KINDS, Kind
@@ -27,21 +28,36 @@ _TRIES = 4
 Write = Callable[[Sequence[Place]], Sequence[Plan]]
 
 
-def launch_one(name: str, write: Write, *, ports: int = 1) -> Server:
-    """Return a server that answers; fails as `launch` does."""
-    (server,) = launch(name, write, ports=ports).servers
+def launch_one(name: str, write: Write, *, ports: int = 1, steppable: bool = False) -> Server:
+    """Return a server that answers; fails as `launch` does.
+
+    One whose wall clock is `steppable` is a program of this machine, whatever the wishes are.
+    """
+    if steppable:
+        (server,) = launch(name, lambda places: clocked(write(places), places), ports=ports, wish="program").servers
+    else:
+        (server,) = launch(name, write, ports=ports).servers
     return server
 
 
-def launch(name: str, write: Write, *, nodes: int = 1, ports: int = 1, offsets: tuple[int, ...] = (0,)) -> Servers:
+def launch(
+    name: str,
+    write: Write,
+    *,
+    nodes: int = 1,
+    ports: int = 1,
+    offsets: tuple[int, ...] = (0,),
+    wish: str | None = None,
+) -> Servers:
     """Return servers that all answer, one for each plan that `write` makes for as many places.
 
-    Raises CouldNotRun if this machine has no way to run the kind, and ServerFailed if a server ended or is silent.
+    `wish` is a way to go in place of the environment's. Raises CouldNotRun if this machine has no way to run the kind,
+    and ServerFailed if a server ended or is silent.
     """
     kind = KINDS[name]
     for left in reversed(range(_TRIES)):
         try:
-            started = _launch(kind, write, [Ports(ports, offsets=offsets) for _ in range(nodes)])
+            started = _launch(kind, write, [Ports(ports, offsets=offsets) for _ in range(nodes)], wish)
         except ServerFailed as error:
             if left == 0 or not error.is_about_ports:
                 raise
@@ -51,11 +67,11 @@ def launch(name: str, write: Write, *, nodes: int = 1, ports: int = 1, offsets: 
     raise AssertionError("the last try returns or raises")
 
 
-def _launch(kind: Kind, write: Write, reserved: Sequence[Ports]) -> Servers:
+def _launch(kind: Kind, write: Write, reserved: Sequence[Ports], wish: str | None) -> Servers:
     with ExitStack() as stack:
         for ports in reserved:
             stack.enter_context(ports)
-        host = _host(kind, reserved)
+        host = _host(kind, reserved, wish)
         stack.callback(host.close)
         places = [make_place(leftovers().folder, ports, bind=host.bind) for ports in reserved]
         plans = write(places)
@@ -76,8 +92,8 @@ def _start_together(servers: Sequence[Server]) -> None:
         server.wait()
 
 
-def _host(kind: Kind, reserved: Sequence[Ports]) -> Host:
-    way, source = find_way(kind.name)
+def _host(kind: Kind, reserved: Sequence[Ports], wish: str | None) -> Host:
+    way, source = find_way(kind.name, wish)
     if way == "program":
         return ProgramHost(source)
     if len(reserved) == 1:
@@ -85,9 +101,9 @@ def _host(kind: Kind, reserved: Sequence[Ports]) -> Host:
     return SharedContainerHost(source, idle=kind.idle, ports=[port for ports in reserved for port in ports.numbers])
 
 
-def find_way(name: str) -> tuple[str, str]:
+def find_way(name: str, wish: str | None = None) -> tuple[str, str]:
     """Return "container" and the image, or "program" and its path; raise CouldNotRun if there is neither."""
-    found = _find_way(name, os.environ.get(WAY) or "auto")
+    found = _find_way(name, wish or os.environ.get(WAY) or "auto")
     if isinstance(found, CouldNotRun):
         raise CouldNotRun(found.kind, found.reasons, found.remedy)
     return found

@@ -50,16 +50,17 @@ def start_redis(
     password: str | None = None,
     acl: Sequence[str] = (),
     tls: Certificates | None = None,
+    steppable: bool = False,
 ) -> Server:
     """Return a Redis that answers.
 
     `arguments` are added to its command line. `persistent` means an append-only file, else it keeps nothing over a
     restart. `password` is that of the default user; `acl` are further users, each as in `user` lines of redis.conf,
     such as "alice on >secret ~* &* +@all". With `tls` it speaks TLS alone, and asks for a client's certificate but
-    does without. Raises CouldNotRun or ServerFailed.
+    does without. The wall clock of a `steppable` one can be stepped. Raises CouldNotRun or ServerFailed.
     """
     plan = partial(_plan, arguments=arguments, persistent=persistent, password=password, acl=acl, tls=tls)
-    return launch_one("redis", lambda places: [plan(places[0])])
+    return launch_one("redis", lambda places: [plan(places[0])], steppable=steppable)
 
 
 def start_redis_sentinel(*, replicas: int = 1, sentinels: int = 3) -> Sentinels:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Protocol, Self, final
 
 from drumbeat_conformance.servers._errors import NotYet, ServerFailed
+from drumbeat_conformance.servers._offsets import write_offset
 from drumbeat_conformance.servers._ports import Ports
 
 # Seconds for a server to serve, on a machine that is busy with other things.
@@ -76,6 +77,8 @@ class Plan:
     probe: Callable[[], str]
     #: Servers of a higher stage are started once those of the lower ones answer.
     stage: int = 0
+    #: The file that says how far the wall clock is stepped; None for the machine's own clock.
+    clock: Path | None = None
     #: Files that the server must find among its data at each start, by name.
     seeds: Mapping[str, str] = field(default_factory=dict)
 
@@ -157,6 +160,12 @@ class Server:
     def resume(self) -> None:
         """Let it go on after `pause()`."""
         self._runner.resume()
+
+    def step_clock(self, offset: float) -> None:
+        """Make its wall clock show the machine's plus `offset` seconds; it must have been started as steppable."""
+        if self._plan.clock is None:
+            raise RuntimeError(f"{self.kind} on {self.address} has the machine's clock; start it with steppable=True")
+        write_offset(self._plan.clock, offset)
 
     def log(self) -> str:
         """Return what it has printed."""

@@ -20,12 +20,13 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "demo": ("drumbeat.cli.demo:demo", "Show a group at work while its leaders are killed and frozen."),
     "members": ("drumbeat.cli._read:members", "Print who is in a group."),
     "leader": ("drumbeat.cli._read:leader", "Print who leads an election."),
-    "watch": ("drumbeat.cli._read:watch", "Print each change of a group or of an election, until interrupted."),
+    "watch": ("drumbeat.cli._read:watch", "Print each change of a group or election, until interrupted."),
     "groups": ("drumbeat.cli._read:groups", "Print the groups that have members."),
     "lead": ("drumbeat.cli._hold:lead", "Run a command only while this process leads an election."),
     "lock": ("drumbeat.cli._hold:lock", "Run a command while this process holds a lock."),
     "backends": ("drumbeat.cli._backends:backends", "List the installed backends and what each one claims."),
     "doctor": ("drumbeat.cli._doctor:doctor", "Connect to a backend and report on its server."),
+    "new-backend": ("drumbeat.cli._new_backend:new_backend", "Write a package for a backend of your own."),
 }
 
 HELP: Final = """Keep a group of processes in step: who is in the group, who is alive, who leads.

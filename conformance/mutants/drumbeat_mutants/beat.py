@@ -1,0 +1,470 @@
+"""Bugs of sessions: leases that end early, late or never, and heartbeats that say too little or do too much."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from drumbeat._cas.base import Base
+from drumbeat._cas.call import Snapshot
+from drumbeat._errors import Unavailable
+from drumbeat._facade import Backend
+from drumbeat._group import Group, GroupWatch
+from drumbeat._incarnation import Incarnation
+from drumbeat._keeper import Keeper
+from drumbeat.hookspecs import (
+    Beat,
+    Holdings,
+    Lease,
+    Membership,
+    Reaped,
+    ReapTicket,
+    Seat,
+    SessionClosed,
+    SessionRequest,
+    Vacant,
+    Waiting,
+    Won,
+)
+from drumbeat.local._backend import LocalBackend
+from drumbeat.memory import MemoryBackend, _Member, _Session, _Space
+from drumbeat_mutants import Patch, mutant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from drumbeat._view import View
+
+# How long a lease lasts --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _lasting(self: MemoryBackend, lease: Lease, seconds: float) -> Iterator[None]:
+    """Let a hook run that renews a lease, which then lasts for so long."""
+    yield
+    with self._store.lock:
+        session = self._store.spaces[self._namespace].sessions[lease.incarnation]
+        session.deadline = self._store.clock.now() + seconds
+
+
+def _let_leases_last(patch: Patch, factor: float) -> None:
+    def open_session(original: Callable[..., Lease], self: MemoryBackend, request: SessionRequest) -> Lease:
+        lease = original(self, request)
+        with _lasting(self, lease, factor * lease.ttl):
+            return lease
+
+    def heartbeat(original: Callable[..., Beat], self: MemoryBackend, lease: Lease, holdings: Holdings) -> Beat:
+        beat = original(self, lease, holdings)
+        with _lasting(self, lease, factor * lease.ttl):
+            return beat
+
+    patch.wrap(MemoryBackend, "open_session", open_session)
+    patch.wrap(MemoryBackend, "heartbeat", heartbeat)
+
+
+@mutant("rounds-the-ttl-down", breaks=("BEAT-5", "BEAT-16", "GROUP-9"), like="hazard: memcached, whole seconds")
+def rounds_the_ttl_down(patch: Patch) -> None:
+    """A lease lives for up to a tenth of its TTL less, as on a server that counts in coarse steps, unsaid."""
+    _let_leases_last(patch, 0.9)
+
+
+@mutant("ends-leases-long-before-their-time", breaks=("BEAT-3", "BEAT-5"), like="hazard: memcached, TTL of 1 second")
+def ends_leases_long_before_their_time(patch: Patch) -> None:
+    """A lease lives for half of its TTL: enough for those that beat every quarter."""
+    _let_leases_last(patch, 0.5)
+
+
+@mutant(
+    "collects-the-dead-too-rarely",
+    breaks=("BEAT-2", "BEAT-5", "BEAT-16", "GROUP-9", "GROUP-14"),
+    like="hazard: etcd, expiry is checked now and then",
+)
+def collects_the_dead_too_rarely(patch: Patch) -> None:
+    """The server looks for silent sessions so rarely that they live for three TTLs, which it does not say."""
+    _let_leases_last(patch, 3.0)
+
+
+@mutant("renews-for-three-ttls", breaks="BEAT-1")
+def renews_for_three_ttls(patch: Patch) -> None:
+    """A session lives for three TTLs from its opening, however often it beats: its end is an absolute time."""
+
+    def open_session(original: Callable[..., Lease], self: MemoryBackend, request: SessionRequest) -> Lease:
+        lease = original(self, request)
+        ends[lease.incarnation] = self._store.clock.now() + 3 * lease.ttl
+        return lease
+
+    def heartbeat(original: Callable[..., Beat], self: MemoryBackend, lease: Lease, holdings: Holdings) -> Beat:
+        beat = original(self, lease, holdings)
+        with _lasting(self, lease, min(lease.ttl, ends[lease.incarnation] - self._store.clock.now())):
+            return beat
+
+    ends: dict[str, float] = {}
+    patch.wrap(MemoryBackend, "open_session", open_session)
+    patch.wrap(MemoryBackend, "heartbeat", heartbeat)
+
+
+@mutant("grants-what-it-likes", breaks="BEAT-12", like="hazard: etcd, 2 s granted for 1 s")
+def grants_what_it_likes(patch: Patch) -> None:
+    """The server lets every lease last a second longer than was asked for, and says so."""
+
+    def open_session(original: Callable[..., Lease], self: MemoryBackend, request: SessionRequest) -> Lease:
+        return original(self, replace(request, ttl=request.ttl + 1))
+
+    patch.wrap(MemoryBackend, "open_session", open_session)
+
+
+@mutant("takes-the-nearest-ttl", breaks="BEAT-15", like="hazard: zookeeper, negotiated timeout")
+def takes_the_nearest_ttl(patch: Patch) -> None:
+    """A TTL outside the limits is silently replaced by the limit."""
+
+    def open_session(original: Callable[..., Lease], self: MemoryBackend, request: SessionRequest) -> Lease:
+        limits = self.describe_backend().limits
+        ttl = min(max(request.ttl, limits.min_ttl), limits.max_ttl)
+        return original(self, replace(request, ttl=ttl))
+
+    patch.wrap(MemoryBackend, "open_session", open_session)
+
+
+# Opening -----------------------------------------------------------------------------------------------------
+
+
+@mutant("does-not-renew-at-a-repetition", breaks="BEAT-13")
+def does_not_renew_at_a_repetition(patch: Patch) -> None:
+    """A repeated request to open finds its session and returns the lease, without renewing it."""
+
+    def open_session(original: Callable[..., Lease], self: MemoryBackend, request: SessionRequest) -> Lease:
+        with self._store.call(self._namespace) as space:
+            if request.incarnation in space.sessions:
+                return Lease(request.incarnation, request.member_id, request.ttl)
+        return original(self, request)
+
+    patch.wrap(MemoryBackend, "open_session", open_session)
+
+
+@mutant("lets-the-superseded-live", breaks="BEAT-14")
+def lets_the_superseded_live(patch: Patch) -> None:
+    """The session that is superseded is not in the way of the new one, but ends only with its lease."""
+
+    def open_session(original: Callable[..., Lease], self: MemoryBackend, request: SessionRequest) -> Lease:
+        if request.supersedes is None:
+            return original(self, request)
+        with self._store.call(self._namespace) as space:
+            until = self._store.clock.now() + request.ttl
+            space.sessions[request.incarnation] = _Session(request.incarnation, request.member_id, request.ttl, until)
+            return Lease(request.incarnation, request.member_id, request.ttl)
+
+    patch.wrap(MemoryBackend, "open_session", open_session)
+
+
+# Ending ------------------------------------------------------------------------------------------------------
+
+
+@mutant("a-heartbeat-revives-the-dead", breaks=("BEAT-2", "BEAT-4"), like="hazard: a key set by every heartbeat")
+def a_heartbeat_revives_the_dead(patch: Patch) -> None:
+    """A heartbeat writes the session's key whether or not it is there, so one that comes too late opens it anew."""
+
+    def heartbeat(original: Callable[..., Beat], self: MemoryBackend, lease: Lease, holdings: Holdings) -> Beat:
+        with self._store.call(self._namespace) as space:
+            if lease.incarnation not in space.sessions:
+                space.sessions[lease.incarnation] = _Session(
+                    lease.incarnation, lease.member_id, lease.ttl, float("inf")
+                )
+        return original(self, lease, holdings)
+
+    patch.wrap(MemoryBackend, "heartbeat", heartbeat)
+
+
+@mutant("closes-with-the-lease", breaks=("BEAT-7", "BEAT-18"), like="hazard: a client that only disconnects")
+def closes_with_the_lease(patch: Patch) -> None:
+    """Closing a session disconnects, and leaves its end to the lease."""
+
+    def close_session(self: MemoryBackend, lease: Lease) -> SessionClosed:
+        with self._store.call(self._namespace) as space:
+            return SessionClosed(lease.incarnation in space.sessions)
+
+    patch(MemoryBackend, "close_session", close_session)
+
+
+@mutant("closes-in-its-own-time", breaks="BEAT-7", like="peers 8")
+def closes_in_its_own_time(patch: Patch) -> None:
+    """The request that closes the session has a timeout of its own, whatever time was left for closing."""
+
+    def release(original: Callable[..., None], self: Keeper, lease: Lease, *, timeout: float) -> None:
+        original(self, lease, timeout=timeout + 6 * lease.ttl)
+
+    patch.wrap(Keeper, "_release", release)
+
+
+@mutant("leaves-its-candidates-behind", breaks="BEAT-20", like="hazard: an orphaned node in the queue")
+def leaves_its_candidates_behind(patch: Patch) -> None:
+    """A session that ends leaves its candidacies in the queue, where everybody behind them waits for ever."""
+
+    def end(original: Callable[..., bool], self: _Space, incarnation: str) -> bool:
+        queues = {name: list(place.queue) for name, place in self.elections.items()}
+        ended = original(self, incarnation)
+        for name, queue in queues.items():
+            self.elections[name].queue = queue
+        return ended
+
+    def campaign(
+        original: Callable[..., Won | Waiting], self: MemoryBackend, lease: Lease, *rest: object
+    ) -> Won | Waiting:
+        try:
+            return original(self, lease, *rest)
+        except KeyError:  # the one at the head has no session, and so no time left
+            return Waiting(Vacant())
+
+    patch.wrap(_Space, "end", end)
+    patch.wrap(MemoryBackend, "campaign", campaign)
+
+
+@mutant("asks-nobody-who-is-dead", breaks="BEAT-17", of="memory-cas")
+def asks_nobody_who_is_dead(patch: Patch) -> None:
+    """Joins, campaigns and updates do not look at the session's own record, which says that it is closed."""
+
+    def is_live(self: Base, lease: Lease, found: Snapshot) -> bool:
+        return lease.incarnation in self._own and bool(found.asked)
+
+    patch(Base, "_is_live", is_live)
+
+
+@mutant("says-twice-that-it-let-go", breaks="BEAT-22")
+def says_twice_that_it_let_go(patch: Patch) -> None:
+    """Dropping a session says each time that there was something to let go of."""
+
+    def drop_session(original: Callable[..., SessionClosed], *arguments: object) -> SessionClosed:
+        original(*arguments)
+        return SessionClosed(was_open=True)
+
+    patch.wrap(MemoryBackend, "drop_session", drop_session)
+
+
+@mutant("a-child-ends-its-parent", breaks="BEAT-21", of="local", like="hazard: fork()")
+def a_child_ends_its_parent(patch: Patch) -> None:
+    """A forked child lets go of the session as its owner would, and closes it."""
+
+    def drop_session(
+        original: Callable[..., SessionClosed], self: LocalBackend, lease: Lease, forked: bool
+    ) -> SessionClosed:
+        if forked:
+            self.close_session(lease, 1.0)
+        return original(self, lease, forked)
+
+    patch.wrap(LocalBackend, "drop_session", drop_session)
+
+
+@mutant("reaps-by-member-id", breaks="BEAT-9")
+def reaps_by_member_id(patch: Patch) -> None:
+    """Reaping ends whatever session has the member id, be it a later one."""
+
+    def reap_session(self: MemoryBackend, ticket: ReapTicket) -> Reaped:
+        with self._store.call(self._namespace) as space:
+            found = [one.incarnation for one in space.sessions.values() if one.member_id == ticket.member_id]
+            return Reaped([space.end(incarnation) for incarnation in found] != [])
+
+    patch(MemoryBackend, "reap_session", reap_session)
+
+
+@mutant("reaps-the-seats-alone", breaks="BEAT-9")
+def reaps_the_seats_alone(patch: Patch) -> None:
+    """Reaping frees the seats, and leaves the memberships to the lease."""
+
+    def reap_session(self: MemoryBackend, ticket: ReapTicket) -> Reaped:
+        with self._store.call(self._namespace) as space:
+            for election, place in space.elections.items():
+                if place.holder is not None and place.holder.incarnation == ticket.incarnation:
+                    space.forget(election, place.holder)
+            return Reaped(ticket.incarnation in space.sessions)
+
+    patch(MemoryBackend, "reap_session", reap_session)
+
+
+# What a heartbeat says and does ------------------------------------------------------------------------------
+
+
+def _wrap_beats(patch: Patch, around: Callable[[MemoryBackend, Lease, Holdings, Beat], Beat]) -> None:
+    def heartbeat(original: Callable[..., Beat], self: MemoryBackend, lease: Lease, holdings: Holdings) -> Beat:
+        return around(self, lease, holdings, original(self, lease, holdings))
+
+    patch.wrap(MemoryBackend, "heartbeat", heartbeat)
+
+
+@mutant("verifies-no-seats", breaks=("BEAT-10", "BEAT-23", "BEAT-24", "BEAT-26"), like="hazard: an evicted seat")
+def verifies_no_seats(patch: Patch) -> None:
+    """A heartbeat renews the session and looks at its memberships, and never at the seats."""
+
+    def around(_self: MemoryBackend, _lease: Lease, _holdings: Holdings, beat: Beat) -> Beat:
+        return replace(beat, lost=tuple(item for item in beat.lost if isinstance(item, Membership)))
+
+    _wrap_beats(patch, around)
+
+
+@mutant("verifies-the-first-page", breaks="BEAT-23")
+def verifies_the_first_page(patch: Patch) -> None:
+    """A heartbeat verifies the first few holdings of each kind, as many as fit into one request."""
+
+    def around(_self: MemoryBackend, _lease: Lease, holdings: Holdings, beat: Beat) -> Beat:
+        page = {*holdings.seats[:5], *holdings.memberships[:5]}
+        return replace(beat, lost=tuple(item for item in beat.lost if item in page))
+
+    _wrap_beats(patch, around)
+
+
+@mutant("verifies-the-holder-alone", breaks="BEAT-24")
+def verifies_the_holder_alone(patch: Patch) -> None:
+    """A heartbeat takes a seat for held if the session has it, under whatever token."""
+
+    def around(self: MemoryBackend, lease: Lease, _holdings: Holdings, beat: Beat) -> Beat:
+        elections = self._store.spaces[self._namespace].elections
+        holders = {name: place.holder.incarnation for name, place in elections.items() if place.holder is not None}
+        lost = (
+            item for item in beat.lost if not isinstance(item, Seat) or holders.get(item.election) != lease.incarnation
+        )
+        return replace(beat, lost=tuple(lost))
+
+    _wrap_beats(patch, around)
+
+
+@mutant("takes-the-newer-for-abandoned", breaks="BEAT-25")
+def takes_the_newer_for_abandoned(patch: Patch) -> None:
+    """A heartbeat removes all that it does not list, also what was asked for after it was sent."""
+
+    def heartbeat(original: Callable[..., Beat], self: MemoryBackend, lease: Lease, holdings: Holdings) -> Beat:
+        return original(self, lease, replace(holdings, newest_attempt=1 << 62))
+
+    patch.wrap(MemoryBackend, "heartbeat", heartbeat)
+
+
+@mutant("a-heartbeat-mends-memberships", breaks="BEAT-26")
+def a_heartbeat_mends_memberships(patch: Patch) -> None:
+    """A heartbeat puts back memberships that the store has lost, without the value that it does not know."""
+
+    def around(self: MemoryBackend, lease: Lease, _holdings: Holdings, beat: Beat) -> Beat:
+        space = self._store.spaces[self._namespace]
+        for item in beat.lost:
+            if isinstance(item, Membership):
+                space.groups.setdefault(item.group, {})[lease.incarnation] = _Member(item.attempt, b"1{}")
+        return beat
+
+    _wrap_beats(patch, around)
+
+
+@mutant("a-heartbeat-takes-free-seats", breaks="BEAT-26")
+def a_heartbeat_takes_free_seats(patch: Patch) -> None:
+    """A heartbeat lets a candidate have its seat where that is free."""
+
+    def around(self: MemoryBackend, lease: Lease, holdings: Holdings, beat: Beat) -> Beat:
+        for candidacy in holdings.candidacies:
+            self.campaign(lease, candidacy.election, candidacy.attempt, b"")
+        return beat
+
+    _wrap_beats(patch, around)
+
+
+# The core's part ---------------------------------------------------------------------------------------------
+
+
+@mutant("keeps-seats-that-are-gone", breaks="BEAT-10")
+def keeps_seats_that_are_gone(patch: Patch) -> None:
+    """The core is told of lost seats, and forgets memberships alone."""
+
+    def take_lost(
+        original: Callable[..., list[object]], self: Incarnation, lost: tuple[Seat | Membership, ...]
+    ) -> list[object]:
+        return original(self, [item for item in lost if isinstance(item, Membership)])
+
+    patch.wrap(Incarnation, "take_lost", take_lost)
+
+
+@mutant("rejoins-as-at-first", breaks="BEAT-8")
+def rejoins_as_at_first(patch: Patch) -> None:
+    """A reopened session joins its groups with the metadata of their joins, and not with that of later updates."""
+
+    def update(original: Callable[..., bool], self: Group, metadata: dict[str, object]) -> bool:
+        before = self._keeper.wanted.get(self.name)
+        updated = original(self, metadata)
+        if before is not None:
+            self._keeper.wanted[self.name] = before
+        return updated
+
+    patch.wrap(Group, "update", update)
+
+
+@mutant("rejoins-what-it-left", breaks="BEAT-8")
+def rejoins_what_it_left(patch: Patch) -> None:
+    """A group that was left is still wanted, and joined again after a reopening."""
+
+    def leave(original: Callable[..., bool], self: Group) -> bool:
+        before = self._keeper.wanted.get(self.name)
+        left = original(self)
+        if before is not None:
+            self._keeper.wanted[self.name] = before
+        return left
+
+    patch.wrap(Group, "leave", leave)
+
+
+@mutant("watches-when-closed", breaks="BEAT-27")
+def watches_when_closed(patch: Patch) -> None:
+    """A watch of a closed session is silently empty, as if nothing ever changed."""
+
+    def watch(self: Group) -> GroupWatch:
+        return GroupWatch(self._keeper, self.name)
+
+    patch(Group, "watch", watch)
+
+
+@mutant("one-lost-answer-ends-all", breaks="BEAT-28", like="hazard: transient errors")
+def one_lost_answer_ends_all(patch: Patch) -> None:
+    """A heartbeat that failed once ends the session, however much of its lease is left."""
+
+    def beat_failed(original: Callable[..., None], self: Keeper, incarnation: Incarnation, error: Exception) -> None:
+        original(self, incarnation, error)
+        self.lose(incarnation, str(error))
+
+    patch.wrap(Keeper, "_beat_failed", beat_failed)
+
+
+@mutant("shows-the-last-view", breaks="BEAT-29")
+def shows_the_last_view(patch: Patch) -> None:
+    """Where the server does not answer, the members are those that it named last."""
+
+    def members(original: Callable[..., View], self: Group) -> View:
+        try:
+            views[self._keeper, self.name] = original(self)
+        except Unavailable:
+            if (self._keeper, self.name) not in views:
+                raise
+        return views[self._keeper, self.name]
+
+    views: dict[tuple[Keeper, str], View] = {}
+    patch.wrap(Group, "members", members)
+
+
+@mutant("asks-for-each-seat", breaks="BEAT-30", like="hazard: tooz, a request for each lock")
+def asks_for_each_seat(patch: Patch) -> None:
+    """A heartbeat renews the session, and then asks for each seat by itself."""
+
+    def beat(original: Callable[..., None], self: Keeper, incarnation: Incarnation) -> None:
+        original(self, incarnation)
+        for seat in incarnation.holdings().seats:
+            self.backend.read_leader(incarnation.lease, seat.election, timeout=incarnation.timing.request_timeout)
+
+    patch.wrap(Keeper, "_beat", beat)
+
+
+@mutant("one-connection-for-all", breaks="BEAT-19", like="hazard: heartbeat thread starved")
+def one_connection_for_all(patch: Patch) -> None:
+    """All requests of a session share one connection, so that a heartbeat waits for the answer to a view."""
+
+    def call(original: Callable[..., object], self: Backend, hook: str, /, **arguments: object) -> object:
+        if hook not in {"heartbeat", "read_group"}:
+            return original(self, hook, **arguments)
+        with connections.setdefault(id(self), threading.Lock()):
+            return original(self, hook, **arguments)
+
+    connections: dict[int, threading.Lock] = {}
+    patch.wrap(Backend, "_call", call)

@@ -1,0 +1,143 @@
+"""What the command line asks for, as a test class."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar, cast, final
+
+from drumbeat import ConfigurationError
+from drumbeat._plugins import load_backend_factory, nearest
+from drumbeat._url import BackendURL
+from drumbeat.hookspecs import BackendFactory
+from drumbeat_conformance.target import StartServer, Target
+
+if TYPE_CHECKING:
+    from drumbeat_conformance.guarantee import Guarantee, Tier
+    from drumbeat_conformance.run import KnownFailure
+    from drumbeat_conformance.suite import Conformance
+
+__all__ = ["Asked", "duration", "loaded", "select"]
+
+T = TypeVar("T")
+
+_UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)([smh]?)")
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What to test, on what."""
+
+    name: str
+    tiers: tuple[Tier, ...]
+    #: Ids or families; empty means all.
+    only: tuple[str, ...] = ()
+    seed: int = 0
+    lease_ttl: float | None = None
+    fake_time: bool = False
+    in_process: bool = False
+    #: `MODULE:NAME` of what starts servers, and of the backend's class.
+    server: str | None = None
+    backend: str | None = None
+    known_failures: Path | None = None
+
+    def target(self) -> Target:
+        """Return what is tested; raise ConfigurationError for what cannot work."""
+        start = None if self.server is None else cast("StartServer", loaded(self.server, option="--server"))
+        factory = None if self.backend is None else cast("BackendFactory", loaded(self.backend, option="--backend"))
+        target = Target.of(self.name, own=start)
+        if factory is None:
+            load_backend_factory(target.scheme)
+        if self.lease_ttl is not None and self.lease_ttl <= 0:
+            raise ConfigurationError(f"--lease-ttl is {self.lease_ttl:g}; a lease lasts some seconds")
+        target = replace(target, factory=factory, in_process=self.in_process or target.in_process)
+        target = target.with_fake_time() if self.fake_time else target
+        return target if self.lease_ttl is None else replace(target, ttl=self.lease_ttl)
+
+    def command(self) -> str:
+        """Return the command line that tests the same again, with any password of the URL masked."""
+        tier = "all" if len(self.tiers) > 1 else self.tiers[0]
+        name = str(BackendURL.parse(self.name)) if "://" in self.name else self.name
+        words = [name, "--tier", tier, "--seed", str(self.seed)]
+        words += [word for one in self.only for word in ("--only", one)]
+        for option, value in (("--lease-ttl", self.lease_ttl), ("--server", self.server), ("--backend", self.backend)):
+            words += [] if value is None else [option, f"{value:g}" if isinstance(value, float) else value]
+        words += [] if self.known_failures is None else ["--known-failures", str(self.known_failures)]
+        words += ["--in-process"] * self.in_process + ["--fake-time"] * self.fake_time
+        return shlex.join(["drumbeat-conformance", *words])
+
+    def test_class(self) -> type[Conformance]:
+        """Return the class that asks the same of pytest; imports every guarantee."""
+        from drumbeat_conformance.suite import Conformance
+
+        select(self.only, self.tiers)
+        settings = {
+            "target": self.target(),
+            "tiers": self.tiers,
+            "seed": self.seed,
+            "known_failures": {} if self.known_failures is None else _known_failures(self.known_failures),
+        }
+        return cast("type[Conformance]", type(Conformance)("Test", (Conformance,), settings))
+
+
+def select(only: Sequence[str], tiers: Sequence[Tier]) -> list[Guarantee]:
+    """Return the guarantees of some tiers that ids and families name; raise ConfigurationError for what names none."""
+    from drumbeat_conformance import guarantees as _  # noqa: F401 - fills the catalogue
+    from drumbeat_conformance.guarantee import CATALOGUE
+
+    there = sorted((one for one in CATALOGUE.values() if one.tier in tiers), key=lambda one: one.order)
+    for name in only:
+        if not any(name in {one.id, one.family} for one in there):
+            known = {one.id for one in there} | {one.family for one in there}
+            hint = f"it is of the tier {CATALOGUE[name].tier}" if name in CATALOGUE else nearest(name, known)
+            raise ConfigurationError(f"--only {name}: the tier {' or '.join(tiers)} has no such guarantee, {hint}")
+    return [one for one in there if not only or one.id in only or one.family in only]
+
+
+def loaded(reference: str, *, option: str) -> object:
+    """Return what `MODULE:NAME` means, seen from the current folder; raise ConfigurationError if it means nothing."""
+    module, _, name = reference.partition(":")
+    if not module or not name:
+        raise ConfigurationError(f"{option} {reference!r} is not of the form MODULE:NAME")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        found: object = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(f"{option} {reference} cannot be loaded: {error}") from error
+    if not callable(found):
+        raise ConfigurationError(f"{option} {reference} is {found!r}, which cannot be called")
+    return found
+
+
+def duration(text: str) -> float:
+    """Return the seconds that `90s`, `10m` or `1h` mean; raise ConfigurationError for anything else, and for 0."""
+    found = _DURATION.fullmatch(text)
+    seconds = 0.0 if found is None else float(found[1]) * _UNITS[found[2]]
+    if seconds <= 0:
+        raise ConfigurationError(f"{text!r} is no duration; write it like 90s, 10m or 1h")
+    return seconds
+
+
+def _known_failures(path: Path) -> dict[str, KnownFailure]:
+    from drumbeat_conformance.run import KnownFailure
+
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"--known-failures {path}: {error}") from error
+    found = {}
+    for id_, table in tables.items():
+        entries = table if isinstance(table, dict) else {}
+        if set(entries) != {"reason", "link"} or not all(isinstance(value, str) for value in entries.values()):
+            raise ConfigurationError(f"{path}: write [{id_}] with the two texts reason and link, and nothing else")
+        found[id_] = KnownFailure(entries["reason"], entries["link"])
+    return found

@@ -1,0 +1,137 @@
+"""A pytest session within the command line: pytest rewrites the assertions, counts, and writes JUnit's file."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import pytest
+
+from drumbeat import ConfigurationError, DrumbeatError, Unavailable
+from drumbeat_conformance.plugin import LISTENERS, GuaranteeItem
+from drumbeat_conformance.servers import CouldNotRun, ServerFailed
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from drumbeat_conformance.cli._asked import Asked
+    from drumbeat_conformance.run import Outcome, Run
+    from drumbeat_conformance.suite import Conformance
+
+__all__ = ["Session", "test_class"]
+
+_HERE: Final = Path(__file__).parent
+_made: list[type[Conformance]] = []
+
+
+def test_class() -> type[Conformance]:
+    """Return the class of the session that runs."""
+    return _made[-1]
+
+
+class Session:
+    """One run of pytest for what was asked; `tell` is called with each outcome as soon as it is known."""
+
+    def __init__(self, asked: Asked, *, junit: Path | None, tell: Callable[[Run, Outcome], None]) -> None:
+        self._asked = asked
+        self._junit = junit
+        self._tell = tell
+        #: What came of it, in the order in which outcomes became known.
+        self.outcomes: list[Outcome] = []
+        self.run_made: Run | None = None
+        #: The text of each failure, by the guarantee's id.
+        self.failures: dict[str, str] = {}
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """Test all; raise what kept it from being tested: ConfigurationError, Unavailable, or another DrumbeatError."""
+        with _pytest_alone():
+            status = pytest.main(self._arguments(), plugins=[self])
+        if self._error is not None:
+            raise _plain(self._error) from self._error
+        if status == pytest.ExitCode.INTERRUPTED:
+            raise KeyboardInterrupt
+        if status not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
+            raise SystemExit(int(status))
+
+    def _arguments(self) -> list[str]:
+        ours = ("drumbeat_conformance.plugin", "drumbeat_conformance.servers.plugin")
+        return [
+            *("--disable-plugin-autoload", "--import-mode=importlib", "--tb=short", "-p", "no:cacheprovider"),
+            *(word for name in ours for word in ("-p", name)),
+            *("-c", os.devnull, f"--rootdir={_HERE}"),
+            *([] if self._junit is None else [f"--junitxml={self._junit}"]),
+            str(_HERE / "_given.py"),
+        ]
+
+    # Hooks of pytest ----------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Print in our own words, and listen."""
+        config.pluginmanager.unregister(name="terminalreporter")
+        config.stash[LISTENERS] = [self._listen]
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, _end)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self, session: pytest.Session) -> bool | None:
+        """Make the class only now, when assertions are rewritten."""
+        try:
+            _made.append(self._asked.test_class())
+        except DrumbeatError as error:
+            self._error = error
+            session.items = []
+            return True
+        return None
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Leave those that were asked for."""
+        from drumbeat_conformance.cli._asked import select
+
+        chosen = {one.id for one in select(self._asked.only, self._asked.tiers)}
+        items[:] = [item for item in items if isinstance(item, GuaranteeItem) and item.guarantee.id in chosen]
+
+    def pytest_exception_interact(
+        self, node: pytest.Item | pytest.Collector, call: pytest.CallInfo[object], report: pytest.TestReport
+    ) -> None:
+        """Give up when the run cannot even begin; keep the text of what broke."""
+        if isinstance(node, GuaranteeItem) and call.when == "call":
+            self.failures[node.guarantee.id] = report.longreprtext
+        elif call.excinfo is not None:
+            self._error = call.excinfo.value
+            node.session.shouldstop = str(call.excinfo.value)
+
+    def _listen(self, run: Run, outcome: Outcome) -> None:
+        self.run_made = run
+        self.outcomes.append(outcome)
+        self._tell(run, outcome)
+
+
+def _plain(error: BaseException) -> BaseException:
+    """Return an error as the command line tells it: without a traceback, where it is nobody's defect."""
+    if isinstance(error, CouldNotRun):
+        return ConfigurationError(str(error))
+    if isinstance(error, ServerFailed):
+        return Unavailable(str(error), outcome="not_applied")
+    return error
+
+
+@contextmanager
+def _pytest_alone() -> Iterator[None]:
+    """Keep away what is meant for other runs of pytest."""
+    before = os.environ.pop("PYTEST_ADDOPTS", None)
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ["PYTEST_ADDOPTS"] = before
+
+
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    pytest.exit(f"ended by {signal.Signals(number).name}", returncode=128 + number)

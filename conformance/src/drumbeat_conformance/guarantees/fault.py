@@ -1,0 +1,253 @@
+"""Processes are killed, frozen, forked and hogged; no seat has two holders, and what they held is free in time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Final
+
+from drumbeat.history import terms
+from drumbeat.hookspecs import Capability
+from drumbeat_conformance.guarantee import Needs, guarantee
+from drumbeat_conformance.guarantees._scene import LONG, Scene
+from drumbeat_conformance.members import Member
+
+if TYPE_CHECKING:
+    from drumbeat_conformance.arena import Arena
+
+#: Disturbances of one history, and the processes that suffer them.
+DISTURBANCES: Final = 50
+CHURNERS: Final = 4
+#: Processes that join at once, and the seconds that all may take.
+CROWD: Final = 100
+CROWDED: Final = 150.0
+SHARDS: Final = 12
+
+
+def lead(scene: Scene, *, ttl: float | None = None) -> Member:
+    """Start a process that is a member of `g` and leads `e`."""
+    leader = scene.member("leader", ttl=ttl)
+    leader.ask("join", "g")
+    leader.win("e")
+    return leader
+
+
+@guarantee("FAULT-4", tier="faults", needs=Needs.PROCESSES)
+def a_leader_that_was_frozen_holds_nothing_when_it_wakes(arena: Arena) -> None:
+    """A leader that was frozen for longer than its TTL finds its term over at its first look when it wakes.
+
+    A waiting candidate has won meanwhile, within the bound.
+    """
+    scene = Scene(arena)
+    leader = lead(scene)
+    leader.ask("look", "e")
+    successor = scene.connect("successor")
+    with leader.frozen():
+        term = successor.election("e").campaign(timeout=successor.failover_bound + arena.ttl)
+        won = arena.clock.now()
+    looks = leader.looks("e")
+    while not looks or looks[-1].at < won:
+        arena.wait(arena.ttl / 50)
+        looks += leader.looks("e")
+    assert any(look.held for look in looks if look.at < won)
+    assert [] == [look for look in looks if look.held and look.at >= won]
+    assert term.held
+    scene.check()
+
+
+@guarantee("FAULT-5", tier="faults", needs=Needs.PROCESSES)
+def a_killed_leader_is_replaced_within_the_bound(arena: Arena) -> None:
+    """When a leader is killed, a waiting candidate wins within the bound, and the dead one leaves its groups in time."""
+    scene = Scene(arena)
+    leader = lead(scene)
+    successor = scene.connect("successor")
+    waiting = arena.background(lambda: successor.election("e").campaign())
+    leader.kill()
+    waiting.result(within=successor.failover_bound + arena.ttl)
+    bound = successor.backend.eviction.seconds(arena.ttl) + arena.ttl
+    arena.eventually(lambda: successor.group("g").members().ids == (), within=bound)
+    scene.check()
+
+
+@guarantee("FAULT-8", tier="faults", needs=Needs.PROCESSES)
+def a_forked_child_holds_nothing_and_releases_nothing(arena: Arena) -> None:
+    """A forked child of a holder holds nothing and is refused everything; its end takes nothing from its parent."""
+    scene = Scene(arena)
+    leader = lead(scene)
+    onlooker = scene.connect("onlooker")
+    before = onlooker.election("e").leader()
+    assert 0 == leader.ask("fork", "g", "e"), "some of the checks in the child failed"
+    leader.ask("look", "e")
+    arena.wait(2 * arena.ttl)
+    assert [] == [look for look in leader.looks("e") if not look.held]
+    assert before == onlooker.election("e").leader()
+    assert ("leader",) == onlooker.group("g").members().ids
+
+
+@guarantee("FAULT-11", level="should", tier="faults", claim=Capability.CRASH_DETECTION, needs=Needs.PROCESSES)
+def a_killed_process_is_noticed_at_once(arena: Arena) -> None:
+    """A killed process is noticed long before its lease has run out: its seat is won, and its membership ends."""
+    scene = Scene(arena)
+    leader = lead(scene, ttl=LONG)
+    successor = scene.connect("successor")
+    waiting = arena.background(lambda: successor.election("e").campaign())
+    assert ("leader",) == successor.group("g").members().ids
+    leader.kill()
+    waiting.result(within=LONG / 6)
+    arena.eventually(lambda: successor.group("g").members().ids == (), within=LONG / 6)
+    scene.check()
+
+
+@guarantee("FAULT-12", tier="faults", needs=Needs.PROCESSES)
+def a_leader_that_is_frozen_for_a_while_loses_nothing(arena: Arena) -> None:
+    """A leader that is frozen for less than its TTL keeps its session, its membership and its term."""
+    scene = Scene(arena)
+    leader = lead(scene, ttl=3 * arena.ttl)
+    before = leader.ask("incarnation")
+    rival = scene.connect("rival")
+    waiting = arena.background(lambda: rival.election("e").campaign(timeout=6 * arena.ttl))
+    leader.ask("look", "e")
+    for _ in range(2):
+        with leader.frozen():
+            arena.wait(1.2 * arena.ttl)
+        arena.wait(arena.ttl)
+    assert [] == [look for look in leader.looks("e") if not look.held]
+    assert (before, ["leader"]) == (leader.ask("incarnation"), leader.ask("members", "g"))
+    assert waiting.running
+    assert leader.ask("resign", "e")
+    waiting.result(within=6 * arena.ttl)
+    scene.check()
+
+
+@guarantee("FAULT-19", tier="faults", needs=Needs.PROCESSES)
+def a_leader_whose_interpreter_was_hogged_holds_nothing_after_it(arena: Arena) -> None:
+    """While a call that keeps the interpreter lock starves all threads of a leader for two TTLs, its lease runs out.
+
+    Nothing renews it in their place: a waiting candidate wins within the bound, and the leader's first look afterwards
+    says that its term is over.
+    """
+    scene = Scene(arena)
+    leader = lead(scene)
+    leader.ask("look", "e")
+    successor = scene.connect("successor")
+    waiting = arena.background(lambda: successor.election("e").campaign())
+    arena.wait(arena.ttl / 4)
+    hog = leader.tell("hog", 2 * arena.ttl)
+    term = waiting.result(within=successor.failover_bound + arena.ttl)
+    won = arena.clock.now()
+    hog.result()
+    looks = leader.looks("e")
+    while not looks or looks[-1].at < won:
+        arena.wait(arena.ttl / 50)
+        looks += leader.looks("e")
+    assert [] == [look for look in looks if look.held and look.at >= won]
+    assert term.held
+    scene.check()
+
+
+@guarantee("FAULT-20", tier="faults", needs=Needs.PROCESSES)
+def shards_never_have_two_owners_under_kills_and_freezes(arena: Arena) -> None:
+    """While members of a group are killed and frozen, no shard has two owners, and in the end every shard has one."""
+    scene = Scene(arena)
+
+    def sharer(number: int) -> Member:
+        member = scene.member(f"m{number}")
+        member.ask("join", "g")
+        member.ask("share", "g", SHARDS, arena.ttl / 2)
+        return member
+
+    def are_shared_out(*members: Member) -> bool:
+        owned = [number for member in members for number in member.owned()]
+        return sorted(owned) == list(range(SHARDS))
+
+    sharers = [sharer(number) for number in range(3)]
+    within = 10 * arena.ttl + LONG / 2
+    arena.eventually(lambda: are_shared_out(*sharers), within=within)
+    for number in (3, 4):
+        killed, slow, _ = sharers
+        killed.kill()
+        with slow.frozen():
+            sharers = [*sharers[1:], sharer(number)]
+            arena.wait(1.5 * arena.ttl)
+        arena.eventually(lambda: are_shared_out(*sharers), within=within)
+    scene.check()
+
+
+@guarantee("FAULT-21", tier="faults", needs=Needs.PROCESSES)
+def many_disturbances_make_no_overlap(arena: Arena) -> None:
+    """Kills, and freezes shorter and longer than the TTL, leave one leader at a time, and tokens that rise."""
+    scene = Scene(arena)
+    members: list[Member] = []
+
+    def churner() -> Member:
+        members.append(scene.member(f"m{len(members)}"))
+        members[-1].tell("churn", "e", 0.02, 0.2, len(members))
+        return members[-1]
+
+    churners = [churner() for _ in range(CHURNERS)]
+    for member in churners:
+        member.ready()
+    thaws: dict[Member, float] = {}
+    kills = 0
+    for _ in range(DISTURBANCES):
+        arena.wait(arena.draw.uniform(0.1, 0.4))
+        for member in [member for member, until in thaws.items() if until <= arena.clock.now()]:
+            del thaws[member]
+            member.thaw()
+        place = arena.draw.randrange(CHURNERS)
+        if churners[place] in thaws or arena.draw.random() < 0.5:
+            kills += 1
+            thaws.pop(churners[place], None)
+            churners[place].kill()
+            churners[place] = churner()
+        else:
+            churners[place].freeze()
+            thaws[churners[place]] = arena.clock.now() + arena.draw.uniform(0.2, 2.5) * arena.ttl
+    for member in thaws:
+        member.thaw()
+    assert DISTURBANCES // 5 <= kills <= DISTURBANCES * 4 // 5
+    arena.eventually(lambda: len(terms(scene.history())) >= DISTURBANCES, within=60.0)
+    assert {"killed", "resigned"} <= {term.ended for term in terms(scene.history())}
+    scene.check()
+
+
+@guarantee("FAULT-22", tier="faults", needs=Needs.PROCESSES, alone=True)
+def a_hundred_processes_join_at_once(arena: Arena) -> None:
+    """When a hundred processes join at once, all are in, every one sees the same members, and their shares are everything
+    and nothing twice.
+    """
+    arena.actor("onlooker").close()
+    command = [sys.executable, "-m", "drumbeat_conformance.members._crowd", arena.url, arena.namespace(), str(CROWD)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=CROWDED, check=False)
+    assert (0, "") == (done.returncode, done.stderr)
+    found: list[tuple[list[str], list[int]]] = json.loads(done.stdout)
+    everybody = [f"m{number:03}" for number in range(CROWD)]
+    assert [everybody] * CROWD == [ids for ids, _ in found]
+    assert sorted(item for _, share in found for item in share) == list(range(5 * CROWD))
+
+
+@guarantee("FAULT-23", tier="faults", needs=Needs.PROCESSES)
+def a_process_that_died_comes_back_under_its_own_id(arena: Arena) -> None:
+    """A process that was killed and started again at once gets in under its own member id, and stands there once."""
+    scene = Scene(arena)
+    first = lead(scene)
+    before = first.ask("incarnation")
+    first.kill()
+    again = lead(scene)
+    assert before != again.ask("incarnation")
+    assert ["leader"] == again.ask("members", "g")
+    scene.check()
+
+
+@guarantee("FAULT-24", tier="faults", needs=Needs.PROCESSES)
+def processes_that_count_under_a_lock_lose_no_increment(arena: Arena) -> None:
+    """Processes that increment a number in a file, each time under the lock, lose no increment."""
+    counter = Path(arena.use(TemporaryDirectory(prefix="drumbeat-counter-"))) / "counter"
+    counter.write_text("0")
+    members = [Member.start(arena, f"m{number}") for number in range(CHURNERS)]
+    counts = [member.tell("count", "lock", str(counter), 10) for member in members]
+    assert [10] * CHURNERS == [count.result(within=2 * LONG) for count in counts]
+    assert str(10 * CHURNERS) == counter.read_text()

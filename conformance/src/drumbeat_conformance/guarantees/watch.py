@@ -1,0 +1,391 @@
+"""Who watches sees what is: all of it in the end, and soon where it is pushed."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from functools import partial
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+import drumbeat
+from drumbeat import SessionLost, State, Vacant
+from drumbeat.hookspecs import CandidacySubject, Capability, GroupSubject, LeaderSubject, hookimpl
+from drumbeat.testing import Faults
+from drumbeat_conformance.actor import TIMEOUT
+from drumbeat_conformance.guarantee import guarantee
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from drumbeat import Event, GroupWatch, LeaderWatch, Member, Session, View
+    from drumbeat.hookspecs import Subject
+    from drumbeat_conformance.actor import Actor
+    from drumbeat_conformance.arena import Arena
+
+T = TypeVar("T")
+
+
+def _next_change(arena: Arena, changes: GroupWatch) -> drumbeat.Change:
+    return arena.run(partial(changes.next, 10 * arena.ttl), within=11 * arena.ttl)
+
+
+def _next_leader(arena: Arena, leaders: LeaderWatch) -> drumbeat.Leader | Vacant:
+    return arena.run(partial(leaders.next, 10 * arena.ttl), within=11 * arena.ttl)
+
+
+class _Hints:
+    """Counts hints, which may come late, on any thread, and more often than needed."""
+
+    def __init__(self, arena: Arena, actor: Actor, subject: Subject) -> None:
+        self.count = 0
+        self._arena = arena
+        self.cancel = actor.backend.watch(actor.lease, subject, self._hint, timeout=TIMEOUT)
+
+    def wait_for_one_after(self, count: int, what: str) -> None:
+        """Fail unless there are more hints than `count` within the time that a push may take."""
+        until = self._arena.clock.now() + TIMEOUT
+        while self.count == count:
+            assert self._arena.clock.now() < until, f"no hint was given of {what}"
+            self._arena.wait(0.002)
+
+    def _hint(self) -> None:
+        self.count += 1
+
+
+# Groups, as sessions see them -------------------------------------------------------------------------------
+
+
+@guarantee("WATCH-1")
+def the_first_item_is_the_whole_view(arena: Arena) -> None:
+    """The first item of a watch carries everybody, also where there is nobody; later ones carry what changed, though
+    several changes may come as one.
+    """
+    one, two = arena.connect("one"), arena.connect("two")
+    with two.group("g").watch() as empty:
+        assert _next_change(arena, empty) == drumbeat.Change(view=drumbeat.View("g"))
+    one.group("g").join({"n": 1})
+    with two.group("g").watch() as changes:
+        first = _next_change(arena, changes)
+        assert [member.member_id for member in first.joined] == ["one"]
+        assert first.view == two.group("g").members()
+        one.group("g").update({"n": 2})
+        assert [member.metadata for member in _next_change(arena, changes).updated] == [{"n": 2}]
+        one.group("g").leave()
+        assert [member.member_id for member in _next_change(arena, changes).left] == ["one"]
+
+
+def _act_at_random(arena: Arena, session: Session, number: int) -> None:
+    group = session.group("g")
+    act = arena.draw.choice(["join", "leave", "update"])
+    if act == "leave":
+        group.leave()
+    elif act == "join":
+        group.join({"n": number})
+    else:
+        group.update({"n": number})
+
+
+@guarantee("WATCH-2")
+def a_watched_view_converges_on_the_servers(arena: Arena) -> None:
+    """After any sequence of joins, leaves, updates, closes and deaths, the watched view equals the server's."""
+    faults = Faults(arena.clock)
+    watcher, dying = arena.connect("w"), arena.connect("dying", interceptors=[faults])
+    sessions = [arena.connect(f"m{number}") for number in range(3)]
+    with watcher.group("g").watch() as changes:
+        latest = _next_change(arena, changes).view
+        for number in range(20):
+            _act_at_random(arena, arena.draw.choice([dying, *sessions]), number)
+        dying.group("g").join()
+        sessions[0].group("g").join()
+        with faults.failing():
+            for number in range(20):
+                _act_at_random(arena, arena.draw.choice(sessions), number)
+            sessions[-1].close()
+            arena.eventually(lambda: "dying" not in watcher.group("g").members(), within=8 * arena.ttl)
+            _follow(arena, changes, latest, watcher.group("g").members())
+
+
+def _follow(arena: Arena, changes: GroupWatch, latest: View, wanted: View) -> None:
+    """Take changes until they have led to a view."""
+    until = arena.clock.now() + 8 * arena.ttl
+    while latest != wanted:
+        assert arena.clock.now() < until, f"the watch stays at {latest}, the server has {wanted}"
+        try:
+            latest = arena.run(partial(changes.next, arena.ttl), within=3 * arena.ttl).view
+        except drumbeat.Timeout:
+            continue
+
+
+class _Complaining:
+    """An observer that raises whatever it is told."""
+
+    @hookimpl
+    def on_event(self, event: Event) -> None:
+        """Raise."""
+        raise RuntimeError(f"the observer does not like {event.kind} of {event.namespace}")
+
+
+@contextmanager
+def _log() -> Iterator[list[str]]:
+    """Give what is logged in the block, by whomever."""
+    texts: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: texts.append(f"{record.getMessage()} {record.exc_info}")  # type: ignore[method-assign]
+    logger = logging.getLogger("drumbeat")
+    logger.addHandler(handler)
+    try:
+        yield texts
+    finally:
+        logger.removeHandler(handler)
+
+
+@guarantee("WATCH-3")
+def a_callback_that_raises_stops_no_later_event(arena: Arena) -> None:
+    """What a callback or an observer raises is logged, and stops neither other callbacks nor later events."""
+    faults = Faults(arena.clock)
+    seen: list[Event] = []
+    states: list[State] = []
+    told: list[object] = []
+    purpose = f"on purpose in {arena.namespace()}"
+
+    def fail(what: object) -> None:
+        told.append(what)
+        raise drumbeat.TermLost(purpose)
+
+    with _log() as texts:
+        session = arena.connect("one", interceptors=[faults], observers=[_Complaining(), _Witness(seen)])
+        session.on_state(fail)
+        session.on_state(states.append)
+        terms = [session.election(name).campaign(on_lost=fail) for name in "ef"]
+        with faults.failing():
+            arena.eventually(lambda: State.LOST in states, within=3 * arena.ttl)
+        arena.eventually(lambda: State.CONNECTED in states, within=10 * arena.ttl)
+        session.close()
+    assert all(term in told for term in terms)
+    assert [state for state in told if isinstance(state, State)] == states
+    assert states[:3] == [State.SUSPENDED, State.LOST, State.CONNECTED]
+    assert {"lost", "term_lost", "closed"} <= {event.kind for event in seen}
+    assert any(purpose in text for text in texts), "what a callback raised was not logged"
+
+
+class _Witness:
+    """An observer that keeps what it is told."""
+
+    def __init__(self, seen: list[Event]) -> None:
+        self._seen = seen
+
+    @hookimpl
+    def on_event(self, event: Event) -> None:
+        """Keep an event."""
+        self._seen.append(event)
+
+
+@guarantee("WATCH-10")
+def observers_of_an_election_see_who_leads(arena: Arena) -> None:
+    """`observe()` starts with who leads now, or `Vacant()`, and then gives every change: a win, a new value, an end."""
+    one, two = arena.connect("one"), arena.connect("two")
+    with two.election("e").observe() as leaders:
+        assert _next_leader(arena, leaders) == Vacant()
+        term = one.election("e").campaign("first")
+        seen = _next_leader(arena, leaders)
+        assert isinstance(seen, drumbeat.Leader)
+        assert (seen.member_id, seen.token, seen.value) == ("one", term.token, "first")
+        term.proclaim("second")
+        changed = _next_leader(arena, leaders)
+        assert isinstance(changed, drumbeat.Leader)
+        assert (term.token, "second") == (changed.token, changed.value)
+        term.resign()
+        assert _next_leader(arena, leaders) == Vacant()
+
+
+@guarantee("WATCH-11")
+def wait_for_returns_the_first_fitting_view(arena: Arena) -> None:
+    """`wait_for` waits until the group is as wanted, and raises Timeout when its time is over."""
+    one, two = arena.connect("one"), arena.connect("two")
+    waiting = arena.background(lambda: one.group("g").wait_for(lambda view: "two" in view, timeout=20 * arena.ttl))
+    arena.wait(arena.ttl / 10)
+    assert waiting.running
+    two.group("g").join()
+    assert waiting.result(within=10 * arena.ttl).ids == ("two",)
+    started = arena.clock.now()
+    late = arena.background(lambda: one.group("g").wait_for(lambda view: len(view) == 5, timeout=arena.ttl / 10))
+    with pytest.raises(drumbeat.Timeout):
+        late.result(within=arena.ttl)
+    assert arena.clock.now() - started >= arena.ttl / 10
+
+
+@guarantee("WATCH-12")
+def a_watch_ends_with_its_session(arena: Arena) -> None:
+    """Iterating a watch stops, without an error, when the watch or its session is closed."""
+    session = arena.connect("a")
+    changes = session.group("g").watch()
+    by_close = arena.background(lambda: len(list(changes)))
+    by_session = arena.background(lambda: len(list(session.group("g").watch())))
+    arena.wait(arena.ttl / 4)
+    assert by_close.running
+    assert by_session.running
+    changes.close()
+    assert by_close.result(within=3 * arena.ttl) == 1
+    assert by_session.running
+    session.close()
+    assert by_session.result(within=3 * arena.ttl) == 1
+
+
+@guarantee("WATCH-13")
+def a_watch_outlives_a_lost_session(arena: Arena) -> None:
+    """A watch waits out a LOST session, and then gives what has changed meanwhile and later."""
+    faults = Faults(arena.clock)
+    watcher, other = arena.connect("w", interceptors=[faults]), arena.connect("o")
+    with watcher.group("g").watch() as changes:
+        _next_change(arena, changes)
+        with faults.failing():
+            arena.eventually(lambda: watcher.state is State.LOST, within=3 * arena.ttl)
+            other.group("g").join({"n": 1})
+        assert [member.member_id for member in _next_change(arena, changes).joined] == ["o"]
+        other.group("g").update({"n": 2})
+        assert [member.metadata for member in _next_change(arena, changes).updated] == [{"n": 2}]
+
+
+@guarantee("WATCH-14")
+def a_quick_restart_shows_as_left_and_joined(arena: Arena) -> None:
+    """Identity is member id and incarnation: a member that has restarted between two reads shows as left and joined."""
+    watcher, member = arena.connect("w"), arena.connect("m")
+    member.group("g").join()
+    with watcher.group("g").watch() as changes:
+        first = _next_change(arena, changes)
+        member.close()
+        arena.connect("m").group("g").join()
+        joined: list[Member] = []
+        left: list[Member] = []
+        while not joined:
+            change = _next_change(arena, changes)
+            joined += change.joined
+            left += change.left
+    assert [member.member_id for member in joined] == ["m"]
+    assert [member.identity for member in left] == [member.identity for member in first.joined]
+
+
+# Push, as backends give it ----------------------------------------------------------------------------------
+
+
+@guarantee("WATCH-4", level="should", claim=Capability.PUSH_WATCH)
+def a_change_arrives_faster_than_by_polling(arena: Arena) -> None:
+    """A change is pushed: it reaches a watch well before the next time at which it would poll."""
+    one, two = arena.connect("one", lease_ttl=60.0), arena.connect("two", lease_ttl=60.0)
+    poll = two.backend.limits.poll_interval
+    seen: list[float] = []
+    delays: list[float] = []
+
+    def watch() -> None:
+        seen.extend(arena.clock.now() for _ in changes)
+
+    with two.group("g").watch() as changes:
+        arena.background(watch)
+        arena.eventually(lambda: seen, within=arena.ttl)
+        for number in range(5):
+            # Right after a look, so that the next one by polling is a whole interval away.
+            before, sent = len(seen), arena.clock.now()
+            one.group("g").join({"n": number})
+            arena.eventually(lambda before=before: len(seen) > before, within=3 * poll + arena.ttl)  # type: ignore[misc]
+            delays.append(seen[before] - sent)
+    assert min(delays) < poll / 2, f"seen after {delays} s, and polled every {poll:g} s"
+
+
+@guarantee("WATCH-5", level="should", claim=Capability.PUSH_WATCH)
+def every_change_of_a_group_is_hinted_at(arena: Arena) -> None:
+    """Join, update, leave and close of a member each cause a hint to who watches the group."""
+    one, two = arena.actor("a"), arena.actor("b")
+    hints = _Hints(arena, two, GroupSubject("g"))
+    changes: tuple[tuple[str, Callable[[], object]], ...] = (
+        ("a join", lambda: one.join("g")),
+        ("an update", lambda: one.update("g", b"2")),
+        ("a leave", lambda: one.leave("g")),
+        ("another join", lambda: one.join("g")),
+        ("a close", one.close),
+    )
+    for what, change in changes:
+        count = hints.count
+        change()
+        hints.wait_for_one_after(count, what)
+
+
+@guarantee("WATCH-6", level="should", claim=Capability.PUSH_WATCH)
+def every_change_of_a_leader_is_hinted_at(arena: Arena) -> None:
+    """A win, a proclaimed value, a resign and a close each cause a hint to who watches the leader."""
+    one, two = arena.actor("a"), arena.actor("b")
+    hints = _Hints(arena, two, LeaderSubject("e"))
+    assert two.leader("e") == Vacant()
+    changes: tuple[tuple[str, Callable[[], object]], ...] = (
+        ("a win", lambda: one.win("e")),
+        ("a proclaimed value", lambda: one.proclaim(one.seats["e"], b"2")),
+        ("a resign", lambda: one.resign(one.seats["e"])),
+        ("another win", lambda: one.win("e")),
+        ("a close", one.close),
+    )
+    for what, change in changes:
+        count = hints.count
+        change()
+        hints.wait_for_one_after(count, what)
+
+
+@guarantee("WATCH-7", level="should", claim=Capability.PUSH_WATCH)
+def a_candidate_is_hinted_at_when_it_may_win(arena: Arena) -> None:
+    """The candidate whose turn it is gets a hint, by the resign of the leader and by the withdrawal of the candidate
+    before it.
+    """
+    leader, second, third = (arena.actor(name) for name in "abc")
+    seat = leader.win("e")
+    hints = {}
+    for candidate in (second, third):
+        candidate.wait_for("e")
+        subject = CandidacySubject("e", candidate.newest_attempt)
+        hints[candidate.member_id] = _Hints(arena, candidate, subject)
+    count = hints["b"].count
+    leader.resign(seat)
+    hints["b"].wait_for_one_after(count, "the leader's resign")
+    second.win("e")
+    count = hints["c"].count
+    second.withdraw("e", second.newest_attempt)
+    hints["c"].wait_for_one_after(count, "the withdrawal of the one before")
+
+
+@guarantee("WATCH-8", level="should", claim=Capability.PUSH_WATCH)
+def who_gets_a_hint_may_read_at_once(arena: Arena) -> None:
+    """A watcher that calls the backend from inside the hint sees the change, and nothing blocks."""
+    one, two = arena.actor("a"), arena.actor("b")
+    seen: SimpleQueue[dict[str, bytes]] = SimpleQueue()
+    two.backend.watch(two.lease, GroupSubject("g"), lambda: seen.put(two.members("g")), timeout=TIMEOUT)
+    arena.run(lambda: one.join("g", b"1"), within=TIMEOUT)
+    arena.eventually(lambda: not seen.empty(), within=TIMEOUT)
+    assert seen.get() == {"a": b"1"}
+
+
+@guarantee("WATCH-9", level="should", claim=Capability.PUSH_WATCH)
+def a_watch_that_is_over_gives_no_hints(arena: Arena) -> None:
+    """A cancelled watch, one of a dropped session and one of a closed session give no more hints; cancelling twice is
+    harmless, and a closed session can watch nothing.
+    """
+    one, cancelling, dropping, closing, staying = (arena.actor(name) for name in "abcde")
+    ended = [_Hints(arena, actor, GroupSubject("g")) for actor in (cancelling, dropping, closing)]
+    lasting = _Hints(arena, staying, GroupSubject("g"))
+    one.join("g")
+    for hints in (*ended, lasting):
+        hints.wait_for_one_after(0, "a join")
+    ended[0].cancel()
+    ended[0].cancel()
+    assert dropping.backend.drop_session(dropping.lease).was_open
+    closing.close()
+    # What was under way when a watch ended has come by the time that a later change is told.
+    count = lasting.count
+    one.update("g", b"2")
+    lasting.wait_for_one_after(count, "an update")
+    counts, count = [hints.count for hints in ended], lasting.count
+    one.leave("g")
+    lasting.wait_for_one_after(count, "a leave")
+    assert counts == [hints.count for hints in ended]
+    ended[2].cancel()
+    with pytest.raises(SessionLost):
+        _Hints(arena, closing, GroupSubject("g"))

@@ -1,0 +1,79 @@
+"""What is compared with the model: a fresh store, and how to get a backend object of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from drumbeat._plugins import make_backend
+from drumbeat._url import BackendURL
+from drumbeat.hookspecs import BackendConfig
+from drumbeat_conformance.arena import Arena
+
+if TYPE_CHECKING:
+    from drumbeat._clock import Clock
+    from drumbeat._facade import Backend
+    from drumbeat.hookspecs import BackendFactory
+    from drumbeat.testing import FakeClock
+    from drumbeat_conformance.machine._sides import Opened
+    from drumbeat_conformance.target import Site, Target
+
+__all__ = ["NAMESPACE", "ArenaStore", "FakeStore", "Store"]
+
+NAMESPACE: Final = "n"
+
+
+class Store(ABC):
+    """A fresh store of the backend that is compared with the model."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+
+    @abstractmethod
+    def backend(self) -> Backend:
+        """Return a new backend object of the store, as another process would have it."""
+
+    def close(self) -> None:  # noqa: B027 - most stores go with their process
+        """Remove the store."""
+
+    def make(self, factory: BackendFactory, url: str) -> Backend:
+        """Return a backend object behind its facade."""
+        return make_backend(
+            factory,
+            BackendConfig(url=BackendURL.parse(url), namespace=NAMESPACE, clock=self.clock, on_empty_store="trust"),
+        )
+
+
+class FakeStore(Store):
+    """A store whose leases run on a `FakeClock` to the very moment, for `ExactMachine`; derive one of your own."""
+
+    #: The clock that the test moves.
+    clock: FakeClock
+    #: Whether a lease ends at its very moment, as in the model. Otherwise the store tells in its own time, never too
+    #: early, that a session is over, and the model follows it.
+    exact: ClassVar[bool] = True
+    #: Whether what a session gives up after its lease has run out counts as held until then, for who gives it up.
+    late_giving_counts: ClassVar[bool] = False
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(clock)
+
+    def is_over(self, opened: Opened) -> bool:
+        """Return whether the store has ended a session, where its leases are not exact."""
+        raise NotImplementedError
+
+
+class ArenaStore(Store):
+    """A namespace of its own on a target."""
+
+    def __init__(self, target: Target, site: Site) -> None:
+        self._arena = Arena(target, site)
+        super().__init__(self._arena.clock)
+
+    def backend(self) -> Backend:
+        """Return a new backend object of the namespace."""
+        return self._arena.backend()
+
+    def close(self) -> None:
+        """Let go of the arena."""
+        self._arena.close()

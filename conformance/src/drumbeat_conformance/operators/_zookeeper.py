@@ -1,0 +1,121 @@
+"""An operator of ZooKeeper, who uses kazoo, and attaches to the sessions of others over a bare socket."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, final
+
+from drumbeat import ConfigurationError
+from drumbeat.hookspecs import encode_key
+from drumbeat_conformance.operators._base import Spoiling, address_of, text_spoilings
+
+if TYPE_CHECKING:
+    from kazoo.client import KazooClient  # type: ignore[import-untyped]
+
+__all__ = ["ZooKeeperOperator"]
+
+_TIMEOUT: Final = 5.0
+#: https://github.com/apache/zookeeper/blob/release-3.8.0/zookeeper-jute/src/main/resources/zookeeper.jute
+_CLOSE: Final = struct.pack(">ii", 1, -11)
+
+
+@final
+class ZooKeeperOperator:
+    """Somebody with full rights at one ZooKeeper without TLS; needs the package kazoo."""
+
+    def __init__(self, url: str) -> None:
+        self._address = address_of(url, port=2181)
+
+    def path(self, namespace: str, rest: str) -> str:
+        """Return the path of a node of a namespace, for example that of "leaders/e"; empty: of its root."""
+        return f"/{encode_key(namespace)}/{rest}".rstrip("/")
+
+    def read(self, path: str) -> bytes | None:
+        """Return the data of a node."""
+        with self._client() as client:
+            return bytes(client.get(path)[0]) if client.exists(path) else None
+
+    def write(self, path: str, data: bytes) -> None:
+        """Replace the data of a node."""
+        with self._client() as client:
+            client.set(path, data)
+
+    def delete(self, path: str) -> None:
+        """Delete a node."""
+        with self._client() as client:
+            client.delete(path)
+
+    def children(self, path: str) -> list[str]:
+        """Return the names of a node's children; none if it is not there."""
+        with self._client() as client:
+            return list(client.get_children(path)) if client.exists(path) else []
+
+    def made_at(self, path: str) -> float:
+        """Return when a node was made, in seconds since 1970 by the server's clock."""
+        with self._client() as client:
+            return float(client.get(path)[1].ctime) / 1000
+
+    def attach(self, namespace: str, member_id: str, *, end: bool) -> None:
+        """Connect with the ZooKeeper session of a member, as if it had moved here; with `end` also close it.
+
+        The server then ends the connection that the session had.
+        """
+        head, _, _ = (self.read(self.path(namespace, f"sessions/{encode_key(member_id)}")) or b"").partition(b"\n")
+        record = json.loads(head)
+        secret = bytes.fromhex(record["secret"])
+        timeout = int(record["ttl"] * 1000)
+        asked = struct.pack(">iqiqi", 0, 0, timeout, record["session"], len(secret)) + secret + b"\0"
+        with socket.create_connection(self._address, timeout=_TIMEOUT) as link, link.makefile("rwb") as stream:
+            _send(stream, asked)
+            granted, session = struct.unpack(">iq", _receive(stream)[4:16])
+            assert (granted > 0, session) == (True, record["session"])
+            if end:
+                _send(stream, _CLOSE)
+                _receive(stream)
+
+    def spoilings(self) -> Sequence[Spoiling]:
+        """Return ways to spoil a leader's node and the namespace's root."""
+        return text_spoilings(
+            key_of={
+                "seat": lambda namespace, election: self.path(namespace, f"leaders/{encode_key(election)}"),
+                "store": lambda namespace, _: self.path(namespace, ""),
+            },
+            newer={
+                "seat": lambda record: record.replace(b'"format": 1', b'"format": 2', 1),
+                "store": lambda record: record[:-1] + b"2",
+            },
+            read=self.read,
+            write=self.write,
+        )
+
+    @contextmanager
+    def _client(self) -> Iterator[KazooClient]:
+        try:
+            from kazoo.client import KazooClient
+        except ImportError as error:
+            raise ConfigurationError("this needs the package kazoo; run `pip install kazoo`") from error
+        quiet = logging.getLogger("drumbeat_conformance.operator")
+        quiet.disabled = True
+        host, port = self._address
+        client = KazooClient(f"{host}:{port}", logger=quiet)
+        client.start(timeout=_TIMEOUT)
+        try:
+            yield client
+        finally:
+            client.stop()
+            client.close()
+
+
+def _send(stream: socket.SocketIO | object, packet: bytes) -> None:
+    stream.write(struct.pack(">i", len(packet)) + packet)  # type: ignore[attr-defined, union-attr]
+    stream.flush()  # type: ignore[attr-defined, union-attr]
+
+
+def _receive(stream: object) -> bytes:
+    (size,) = struct.unpack(">i", stream.read(4))  # type: ignore[attr-defined]
+    return bytes(stream.read(size))  # type: ignore[attr-defined]

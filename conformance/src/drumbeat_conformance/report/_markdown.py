@@ -1,0 +1,67 @@
+"""Reports as Markdown, for people."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from drumbeat_conformance.guarantee import CATALOGUE
+from drumbeat_conformance.report._badge import verdict
+from drumbeat_conformance.report._model import Line, Report
+
+__all__ = ["by_family", "cell", "to_markdown"]
+
+
+def to_markdown(report: Report) -> str:
+    """Return a report as a page: facts, one line for each family, and what did not hold or was left out."""
+    parts = [
+        f"# Conformance of {report.backend.package} {report.backend.version}",
+        _facts(report),
+        "\n".join(["| guarantees | tested | of these hold | left out |", "|---|---|---|---|", *by_family(report)]),
+        *_listed("Broken", report.broken),
+        *_listed("Known failures", [line for line in report.guarantees if line.outcome == "known failure"]),
+        *_listed("Left out", [line for line in report.guarantees if line.outcome == "left out"]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def by_family(report: Report) -> list[str]:
+    """Return one row for each family of guarantees."""
+    rows = []
+    for family, found in groupby(report.guarantees, key=lambda line: line.family):
+        lines = list(found)
+        left_out = sum(line.outcome == "left out" for line in lines)
+        passed = sum(line.outcome == "passed" for line in lines)
+        rows.append(f"| {family} | {len(lines) - left_out} | {passed} | {left_out} |")
+    return rows
+
+
+def cell(text: str) -> str:
+    """Return a text as one cell of a table shows it."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _facts(report: Report) -> str:
+    rows = [
+        ("verdict", verdict(report)),
+        ("backend", f"`{report.backend.scheme}://`, {report.backend.package} {report.backend.version}"),
+        ("server", f"{report.server.name} {report.server.version}".strip()),
+        ("claims", ", ".join(report.backend.capabilities) or "none"),
+        ("tested", f"{' and '.join(report.tiers)}{'' if report.whole else ', a selection only'}"),
+        ("lease", f"{report.lease_ttl:g} s{' of pretended time' if report.fake_time else ''}, seed {report.seed}"),
+        ("when", f"{report.began}, for {report.seconds:.1f} s"),
+        ("with", f"suite {report.suite_version}, contract {report.spec_version}, Python {report.python}"),
+        ("on", report.platform),
+        *([("again", f"`{report.command}`")] if report.command else []),
+    ]
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {cell(value)} |" for name, value in rows)])
+
+
+def _listed(title: str, lines: tuple[Line, ...] | list[Line]) -> list[str]:
+    if not lines:
+        return []
+    rows = [f"| {line.id} | {cell(_promise(line))} | {cell(line.reason)[:400]} |" for line in lines]
+    return [f"## {title}", "\n".join(["| id | promise | reason |", "|---|---|---|", *rows])]
+
+
+def _promise(line: Line) -> str:
+    return CATALOGUE[line.id].title if line.id in CATALOGUE else ""
