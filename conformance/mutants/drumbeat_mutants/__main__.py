@@ -69,8 +69,7 @@ def _results(chosen: dict[str, Mutant], arguments: argparse.Namespace) -> Result
 
     choice = Choice(full=arguments.full, real_time=arguments.real_time)
     with Bench(choice=choice, workers=arguments.workers, tell=tell) as bench:
-        controls = bench.controls(list(chosen.values()))
-        reports = bench.mutants(list(chosen.values()))
+        controls, reports = bench.run(list(chosen.values()))
     return Results(mutants=chosen, reports=reports, controls=controls, catalogue=CATALOGUE)
 
 

@@ -1,15 +1,21 @@
-"""The process of one mutant: breaks the code, tests it, and writes down what came of each guarantee."""
+"""The process of one mutant: breaks the code, tests it, and writes down what came of each guarantee.
+
+Run as a program, this is the parent of such processes.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import time
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import final
+from typing import Final, NoReturn, final
 
 from drumbeat_conformance import guarantees as _entered  # noqa: F401 - importing it enters them
 from drumbeat_conformance.guarantee import CATALOGUE, Guarantee, Tier
@@ -17,7 +23,25 @@ from drumbeat_conformance.run import Run
 from drumbeat_conformance.target import Site, Target
 from drumbeat_mutants._preload import ADDRESS, apply
 
-__all__ = ["Plan", "main"]
+__all__ = ["Job", "Plan", "main"]
+
+#: Seconds between two looks whether a child has ended.
+_LOOK: Final = 0.005
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a parent of such processes is asked for, as a line of JSON."""
+
+    #: What `Plan.dump` returned.
+    plan: str
+    #: The file for the findings, and the one for all that is printed.
+    found: str
+    output: str
+    environment: dict[str, str]
+    #: Seconds of real time after which it is ended.
+    patience: float
 
 
 @final
@@ -61,8 +85,45 @@ class Plan:
 
 
 def main() -> None:
-    """Test what the plan in the first argument says; write lines of JSON to the file that the second one names."""
-    plan, path = Plan.load(sys.argv[1]), Path(sys.argv[2])
+    """Run each job that comes as a line on the input in a fork of this process, and answer with its exit code.
+
+    The fork spares every mutant the imports; nothing here has begun a thread by then. The answer is null for a job
+    that had to be ended.
+    """
+    for line in sys.stdin:
+        job = Job(**json.loads(line))
+        pid = os.fork()
+        if pid == 0:
+            _be(job)
+        print(json.dumps(_end(pid, patience=job.patience)), flush=True)
+
+
+def _be(job: Job) -> NoReturn:
+    code = 1
+    try:
+        os.setsid()
+        _redirect(job.output)
+        os.environ.update(job.environment)
+        _test(Plan.load(job.plan), Path(job.found))
+        code = 0
+    except BaseException:  # noqa: BLE001 - whatever it is, the loop above belongs to the parent
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # threads that a mutant left hanging are not waited for
+
+
+def _redirect(output: str) -> None:
+    """Send what is printed to a file, and read nothing: the pipes are the parent's."""
+    for descriptor, path, flags in ((0, os.devnull, os.O_RDONLY), (1, output, os.O_WRONLY | os.O_CREAT)):
+        opened = os.open(path, flags, 0o600)
+        os.dup2(opened, descriptor)
+        os.close(opened)
+    os.dup2(1, 2)
+
+
+def _test(plan: Plan, path: Path) -> None:
     with path.open("w", encoding="utf-8", buffering=1) as lines:
         counted = apply().counted if ADDRESS in os.environ else []
         lines.write(json.dumps({"counted": counted}) + "\n")
@@ -71,9 +132,21 @@ def main() -> None:
                 outcome = run.outcome(id_)
                 found = {"id": id_, "result": outcome.result, "reason": outcome.reason, "seconds": outcome.seconds}
                 lines.write(json.dumps(found) + "\n")
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)  # threads that a mutant left hanging are not waited for
+
+
+def _end(pid: int, *, patience: float) -> int | None:
+    """Wait for a child, then end what is left of its group; return its code, or None if it took too long."""
+    until = time.monotonic() + patience
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    while not ended and time.monotonic() < until:
+        time.sleep(_LOOK)
+        ended, status = os.waitpid(pid, os.WNOHANG)
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    if ended:
+        return os.waitstatus_to_exitcode(status)
+    os.waitpid(pid, 0)
+    return None
 
 
 if __name__ == "__main__":

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, final
@@ -22,12 +21,14 @@ from drumbeat_conformance.run import Result
 from drumbeat_conformance.target import Target
 from drumbeat_mutants._mutant import REACHED, Mutant
 from drumbeat_mutants._preload import environment
-from drumbeat_mutants._process import Plan
+from drumbeat_mutants._process import Job, Plan
 
 __all__ = ["SERVERS", "Bench", "Choice", "Finding", "Report"]
 
 #: Targets whose server is started once and shared.
 SERVERS: Final = frozenset({"redis", "memcached", "zookeeper", "etcd"})
+#: As many more processes at once where time is real.
+_WAITING: Final = 3
 #: Targets whose contract tier runs on a clock that only the suite moves.
 _IN_PROCESS: Final = frozenset({"memory", "memory-cas"})
 #: Seconds of real time after which a guarantee counts as hanging, by its tier: mutants may well hang.
@@ -76,9 +77,13 @@ class Choice:
     fake_limit: float = 10.0
     fake_patience: float = 60.0
 
+    def is_fake(self, of: str) -> bool:
+        """Return whether a target is tested on a clock that only the suite moves."""
+        return of in _IN_PROCESS and not self.real_time
+
     def plan(self, of: str, named: Iterable[str], *, url: str = "") -> Plan:
         """Return what to test on a target for a mutant that breaks these guarantees."""
-        fake = of in _IN_PROCESS and not self.real_time
+        fake = self.is_fake(of)
         first = [id_ for id_ in dict.fromkeys(named) if id_ in CATALOGUE]
         tiers: set[Tier] = {"contract"} if fake else {"contract", "faults"} if self.full else set()
         rest = [one.id for one in sorted(CATALOGUE.values(), key=lambda one: one.order) if one.tier in tiers]
@@ -104,6 +109,7 @@ class Bench:
     _stack: ExitStack = field(default_factory=ExitStack)
     _urls: dict[str, str] = field(default_factory=dict)
     _starting: threading.Lock = field(default_factory=threading.Lock)
+    _idle: list[_Parent] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         return self
@@ -111,18 +117,24 @@ class Bench:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stack.close()
 
-    def controls(self, mutants: Sequence[Mutant]) -> dict[str, Report]:
-        """Test the sound backend of each target on all that its mutants are tested on; return reports by target."""
-        targets = {one.of: [id_ for other in mutants if other.of == one.of for id_ in other.breaks] for one in mutants}
-        with ThreadPoolExecutor(self.workers) as pool:
-            return dict(zip(targets, pool.map(self._control, targets, targets.values()), strict=True))
+    def run(self, mutants: Sequence[Mutant]) -> tuple[dict[str, Report], dict[str, Report]]:
+        """Test the sound backend of each target, and the mutants; return reports by target, and by mutant.
 
-    def mutants(self, mutants: Sequence[Mutant]) -> dict[str, Report]:
-        """Run mutants; return reports by their names."""
-        with ThreadPoolExecutor(self.workers) as pool:
-            return dict(zip([one.name for one in mutants], pool.map(self._mutant, mutants), strict=True))
+        First those in real time, which mostly wait, so that several times as many go side by side; then the others.
+        """
+        controls: dict[str, Report] = {}
+        reports: dict[str, Report] = {}
+        for fake, workers in ((False, _WAITING * self.workers), (True, self.workers)):
+            now = [one for one in mutants if self.choice.is_fake(one.of) is fake]
+            targets = sorted({one.of for one in now})
+            with ThreadPoolExecutor(workers) as pool:
+                sound = {of: pool.submit(self._control, of, _named(now, of)) for of in targets}
+                broken = {one.name: pool.submit(self._mutant, one) for one in now}
+            controls |= {of: future.result() for of, future in sound.items()}
+            reports |= {name: future.result() for name, future in broken.items()}
+        return controls, {one.name: reports[one.name] for one in mutants}
 
-    def _control(self, of: str, named: list[str]) -> Report:
+    def _control(self, of: str, named: Sequence[str]) -> Report:
         report = self._test(self.choice.plan(of, named, url=self._url(of)))
         self.tell(f"sound {of}", report)
         return report
@@ -141,36 +153,67 @@ class Bench:
             return self._urls[of]
 
     def _test(self, plan: Plan, *, address: str = "") -> Report:
-        with tempfile.TemporaryDirectory(prefix="drumbeat-mutants-") as folder:
-            reached = Path(folder, "reached")
+        with tempfile.TemporaryDirectory(prefix="drumbeat-mutants-") as folder, self._parent() as parent:
+            reached, found, output = Path(folder, "reached"), Path(folder, "found"), Path(folder, "output")
             reached.mkdir()
-            found = Path(folder, "found.jsonl")
-            variables = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), REACHED: str(reached)}
-            variables |= environment(address) if address else {}
-            command = [sys.executable, "-m", "drumbeat_mutants._process", plan.dump(), str(found)]
-            code, output = _end(command, variables, patience=self.choice.patience(plan))
+            job = Job(
+                plan=plan.dump(),
+                found=str(found),
+                output=str(output),
+                environment={REACHED: str(reached), **(environment(address) if address else {})},
+                patience=self.choice.patience(plan),
+            )
+            code = parent.run(job)
             lines = [json.loads(line) for line in found.read_text().splitlines()] if found.exists() else []
             called = {path.name for path in reached.iterdir()}
+            printed = output.read_text(errors="replace") if code else ""
         counted = lines[0]["counted"] if lines else []
         return Report(
             findings={line["id"]: Finding(line["result"], line["reason"], line["seconds"]) for line in lines[1:]},
             unreached=tuple(site for site in dict.fromkeys(counted) if site not in called),
-            crash=f"ended with code {code}:\n{output[-3000:]}" if code else "",
+            crash=f"ended with code {code}:\n{printed[-3000:]}" if code else "",
             cut=code is None,
         )
 
+    @contextmanager
+    def _parent(self) -> Iterator[_Parent]:
+        """Give a parent process to one thread at a time; it starts when it is first needed."""
+        try:
+            parent = self._idle.pop()
+        except IndexError:
+            parent = self._stack.enter_context(_Parent())
+        yield parent
+        self._idle.append(parent)
 
-def _end(command: list[str], variables: dict[str, str], *, patience: float) -> tuple[int | None, str]:
-    """Run a command; return its code, None if it had to be ended, and what it printed."""
-    with tempfile.TemporaryFile() as output:
-        with subprocess.Popen(
-            command, env=variables, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
-        ) as process:
-            try:
-                code = process.wait(patience)
-            except subprocess.TimeoutExpired:
-                code = None
-            with suppress(ProcessLookupError):  # it is the leader of its group, whose other processes it may leave
-                os.killpg(process.pid, signal.SIGKILL)
-        output.seek(0)
-        return code, output.read().decode(errors="replace")
+
+def _named(mutants: Sequence[Mutant], of: str) -> list[str]:
+    return [id_ for one in mutants if one.of == of for id_ in one.breaks]
+
+
+@final
+class _Parent:
+    """A process that has imported everything, and forks for each mutant; a context manager."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "drumbeat_mutants._process"],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, job: Job) -> int | None:
+        """Return the exit code of a job, or None if it had to be ended."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps(asdict(job)), file=self._process.stdin, flush=True)
+        code: int | None = json.loads(self._process.stdout.readline())
+        return code
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        with self._process:
+            pass  # it ends with its input

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import threading
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -29,7 +31,7 @@ from drumbeat.hookspecs import (
     Waiting,
     Won,
 )
-from drumbeat.local._backend import LocalBackend
+from drumbeat.local._kernel import _FLOCK, LockFile
 from drumbeat.memory import MemoryBackend, _Member, _Session, _Space
 from drumbeat_mutants import Patch, mutant
 
@@ -79,7 +81,7 @@ def ends_leases_long_before_their_time(patch: Patch) -> None:
 
 @mutant(
     "collects-the-dead-too-rarely",
-    breaks=("BEAT-2", "BEAT-5", "BEAT-16", "GROUP-9", "GROUP-14"),
+    breaks=("BEAT-2", "BEAT-5", "BEAT-16", "GROUP-9"),
     like="hazard: etcd, expiry is checked now and then",
 )
 def collects_the_dead_too_rarely(patch: Patch) -> None:
@@ -242,18 +244,17 @@ def says_twice_that_it_let_go(patch: Patch) -> None:
     patch.wrap(MemoryBackend, "drop_session", drop_session)
 
 
-@mutant("a-child-ends-its-parent", breaks="BEAT-21", of="local", like="hazard: fork()")
+@mutant("a-child-ends-its-parent", breaks="BEAT-21", of="local", like="hazard: fork() and file locks")
 def a_child_ends_its_parent(patch: Patch) -> None:
-    """A forked child lets go of the session as its owner would, and closes it."""
+    """Whoever lets go of the lock file unlocks it first: in a forked child that is its parent's lock."""
 
-    def drop_session(
-        original: Callable[..., SessionClosed], self: LocalBackend, lease: Lease, forked: bool
-    ) -> SessionClosed:
-        if forked:
-            self.close_session(lease, 1.0)
-        return original(self, lease, forked)
+    def close(original: Callable[..., None], self: LockFile) -> None:
+        if self._fd >= 0:
+            everything = _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0)
+            fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, everything)
+        original(self)
 
-    patch.wrap(LocalBackend, "drop_session", drop_session)
+    patch.wrap(LockFile, "close", close)
 
 
 @mutant("reaps-by-member-id", breaks="BEAT-9")

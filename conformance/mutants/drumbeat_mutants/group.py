@@ -279,8 +279,8 @@ def stores_values_as_text(patch: Patch) -> None:
     _store_values_as(patch, lambda value: value.decode(errors="replace").encode())
 
 
-@mutant("cuts-what-is-too-long", breaks="GROUP-10")
-def cuts_what_is_too_long(patch: Patch) -> None:
+@mutant("takes-values-of-any-size", breaks="GROUP-10")
+def takes_values_of_any_size(patch: Patch) -> None:
     """The size of metadata is left to the store, which has no limit of its own."""
 
     def encode(original: Callable[..., bytes], metadata: object, *, limit: int) -> bytes:

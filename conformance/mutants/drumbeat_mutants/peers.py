@@ -12,7 +12,7 @@ from drumbeat._incarnation import Incarnation
 from drumbeat._keeper import Keeper
 from drumbeat._term import Term
 from drumbeat._view import Change, View
-from drumbeat.hookspecs import Beat, Holdings, Lease, Waiting, Won
+from drumbeat.hookspecs import Beat, Holdings, Lease, Seat, Waiting, Won
 from drumbeat.memory import MemoryBackend, _Candidate, _Election, _leader, _Member
 from drumbeat_mutants import Patch, mutant
 
@@ -145,7 +145,7 @@ def says_yes_when_all_is_gone(patch: Patch) -> None:
     patch.wrap(MemoryBackend, "heartbeat", heartbeat)
 
 
-@mutant("stops-when-the-server-does", breaks="BEAT-19", like="peers 8")
+@mutant("stops-when-the-server-does", breaks="BEAT-7", like="peers 8")
 def stops_when_the_server_does(patch: Patch) -> None:
     """Closing a session asks the server again and again until it has answered, for as long as that may take."""
 

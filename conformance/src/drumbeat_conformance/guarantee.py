@@ -13,7 +13,19 @@ from drumbeat.hookspecs import Capability
 if TYPE_CHECKING:
     from drumbeat_conformance.arena import Arena
 
-__all__ = ["CATALOGUE", "UNTESTED", "Check", "Guarantee", "Level", "Needs", "Tier", "Untested", "guarantee", "untested"]
+__all__ = [
+    "CATALOGUE",
+    "UNTESTED",
+    "Check",
+    "Guarantee",
+    "Level",
+    "Needs",
+    "Tier",
+    "Untested",
+    "catalogue",
+    "guarantee",
+    "untested",
+]
 
 #: What tests a guarantee: it raises AssertionError, or any other error, when the promise is broken.
 Check = Callable[["Arena"], None]
@@ -23,6 +35,8 @@ Level = Literal["must", "should"]
 Tier = Literal["contract", "faults"]
 
 _ID: Final = re.compile(r"[A-Z]+-[1-9][0-9]*")
+#: What stands between two sentences.
+_SENTENCE: Final = re.compile(r"(?<=[.!?])\s+(?=[A-Z`])")
 #: Seconds of real time after which a guarantee that has not ended counts as hanging.
 LIMITS: Final[dict[Tier, float]] = {"contract": 60.0, "faults": 180.0}
 
@@ -64,8 +78,9 @@ class Guarantee:
 
     @property
     def title(self) -> str:
-        """The first line of the docstring: the promise as a sentence."""
-        return self.promise.partition("\n")[0]
+        """The first sentence of the docstring, on one line."""
+        first = " ".join(self.promise.partition("\n\n")[0].split())
+        return _SENTENCE.split(first, maxsplit=1)[0]
 
     @property
     def promise(self) -> str:
@@ -100,6 +115,14 @@ class Untested:
 CATALOGUE: Final[dict[str, Guarantee]] = {}
 #: Every promise that cannot be tested, by its id.
 UNTESTED: Final[dict[str, Untested]] = {}
+
+
+def catalogue() -> dict[str, Guarantee]:
+    """Return every guarantee by its id; the first call imports them all."""
+    from importlib import import_module
+
+    import_module("drumbeat_conformance.guarantees")
+    return CATALOGUE
 
 
 def guarantee(

@@ -23,8 +23,6 @@ pytest.register_assert_rewrite(
 
 if TYPE_CHECKING:
     from _pytest._code.code import TerminalRepr
-    from xdist.remote import Producer
-    from xdist.scheduler import LoadScopeScheduling
 
     from drumbeat_conformance.guarantee import Guarantee
     from drumbeat_conformance.run import Outcome, Run
@@ -87,23 +85,23 @@ class GuaranteesOfClass(pytest.Collector):
         """Begin to test all that were selected."""
         from drumbeat_conformance.run import Run
 
-        self._run = Run(
+        run = Run(
             self.plan.target,
             [item.guarantee for item in self.session.items if isinstance(item, GuaranteeItem) and item.parent is self],
             seed=self.plan.seed,
             known_failures=self.plan.known_failures,
-            tell=self._tell,
+            tell=lambda outcome: self._tell(run, outcome),
         )
-        self._run.__enter__()
+        self._run = run.__enter__()
 
     def teardown(self) -> None:
         """End the run, and its servers."""
         if self._run is not None:
             self._run.__exit__(None, None, None)
 
-    def _tell(self, outcome: Outcome) -> None:
+    def _tell(self, run: Run, outcome: Outcome) -> None:
         for listener in self.config.stash.get(LISTENERS, []):
-            listener(self.run, outcome)
+            listener(run, outcome)
 
 
 @final
@@ -203,7 +201,7 @@ def _marks(cls: type) -> Iterator[pytest.Mark]:
     for base in cls.__mro__:
         given = vars(base).get("pytestmark", [])
         for mark in given if isinstance(given, list) else [given]:
-            yield getattr(mark, "mark", mark)
+            yield mark.mark if isinstance(mark, pytest.MarkDecorator) else mark
 
 
 def scope_of(nodeid: str) -> str:
@@ -213,13 +211,13 @@ def scope_of(nodeid: str) -> str:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object | None:
     """Keep the guarantees of a class on one worker, since they are one run, where tests are spread one by one."""
     if config.getoption("dist") not in {"load", "worksteal"}:
         return None
-    from xdist.scheduler import LoadScopeScheduling
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] # it ships no annotations
 
-    class ByRun(LoadScopeScheduling):
+    class ByRun(LoadScopeScheduling):  # type: ignore[misc] # the same
         def _split_scope(self, nodeid: str) -> str:
             return scope_of(nodeid)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final, NoReturn, cast, final, get_args
 
 from drumbeat import ConfigurationError
 from drumbeat._plugins import nearest
 from drumbeat.hookspecs import BackendFactory
-from drumbeat_conformance.guarantee import CATALOGUE, Guarantee, Tier
+from drumbeat_conformance.guarantee import Guarantee, Tier, catalogue
+from drumbeat_conformance.operators import Operator
 from drumbeat_conformance.run import KnownFailure, refuse_optimised, refuse_unknown
 from drumbeat_conformance.target import StartServer, Target
 
@@ -49,7 +50,7 @@ class Plan:
 
     def guarantees(self) -> list[Guarantee]:
         """Return the guarantees of its tiers, the fault tier last."""
-        chosen = [one for one in CATALOGUE.values() if one.tier in self.tiers]
+        chosen = [one for one in catalogue().values() if one.tier in self.tiers]
         return sorted(chosen, key=lambda one: (one.tier == "faults", one.order))
 
 
@@ -88,6 +89,9 @@ class Conformance(metaclass=Sealed):
     factory: ClassVar[BackendFactory | None] = None
     #: Starts a server that ends with a `with` block and that the suite may freeze, kill, wipe and start again.
     start_server: ClassVar[StartServer | None] = None
+    #: From a URL to somebody who reads and writes what is stored there without the backend, see
+    #: `drumbeat_conformance.operators`; for the promises about rubbish and about seats that vanish.
+    operator: ClassVar[Callable[[str], Operator] | None] = None
     #: Guarantees that are known to fail, by id. One that passes all the same is a failure.
     known_failures: ClassVar[Mapping[str, KnownFailure]] = {}
     #: `contract` takes seconds, `faults` minutes.
@@ -135,10 +139,10 @@ def _refuse_more_than_settings(made: Sealed, namespace: Mapping[str, object]) ->
 def _refuse_markers(made: Sealed, given: object) -> None:
     marks = given if isinstance(given, (list, tuple)) else [given]
     for mark in marks:
-        if getattr(mark, "name", "") in REFUSED_MARKERS:
+        name = getattr(mark, "name", "")
+        if name in REFUSED_MARKERS:
             _refuse(
-                made,
-                f"cannot be marked {mark.name}: declare what fails in known_failures, and deselect what is not wanted",
+                made, f"cannot be marked {name}: declare what fails in known_failures, and deselect what is not wanted"
             )
 
 
@@ -158,19 +162,26 @@ def _plan(made: Sealed) -> Plan | None:
 
 
 def _target(cls: type[Conformance]) -> Target:
-    start = inspect.getattr_static(cls, "start_server")
-    own = start.__func__ if isinstance(start, staticmethod) else start
-    assert cls.target is not None
-    target = cls.target if isinstance(cls.target, Target) else Target.of(cls.target, own=own)
+    own = cast("StartServer | None", _function(cls, "start_server"))
+    operator = cast("Callable[[str], Operator] | None", _function(cls, "operator"))
+    given = Target.of(cls.target, own=own) if isinstance(cls.target, str) else cls.target
+    assert given is not None
     target = replace(
-        target,
-        own=own or target.own,
-        factory=cls.factory or target.factory,
-        in_process=cls.in_process or target.in_process,
+        given,
+        own=own or given.own,
+        operator=operator or given.operator,
+        factory=cls.factory or given.factory,
+        in_process=cls.in_process or given.in_process,
     )
     if cls.fake_time:
         target = target.with_fake_time()
     return target if cls.lease_ttl is None else replace(target, ttl=cls.lease_ttl)
+
+
+def _function(cls: type[Conformance], name: str) -> object:
+    """Return a setting that is a function, however it is written down; None if it is not given."""
+    found: object = inspect.getattr_static(cls, name)
+    return found.__func__ if isinstance(found, staticmethod) else found
 
 
 def _listed(names: object) -> str:

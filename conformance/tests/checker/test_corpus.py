@@ -1,8 +1,9 @@
-"""The checker's own corpus: each file begins with a line that says what is wrong with its history, or why it is fine."""
+"""The checker's own corpus: each file begins with a line that says what is wrong with it, or why it is fine."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def test_the_order_of_the_lines_does_not_count(path: Path) -> None:
     assert {violation.kind for violation in forwards} == {violation.kind for violation in backwards}
 
 
-def test_the_corpus_is_large(record_property: pytest.RecordProperty) -> None:
+def test_the_corpus_is_large(record_property: Callable[[str, object], None]) -> None:
     """There are at least 40 bad and 20 good histories, and bad ones of every kind; how many is reported."""
     record_property("bad histories", len(BAD))
     record_property("good histories", len(GOOD))

@@ -53,7 +53,7 @@ class World:
         for number, step, passes, choice in moves:
             self.now += passes
             self._move(clients, number, step, choice)
-        self.recorded += [client.under_way for client in clients if client.under_way is not None]
+        self.recorded += [_unanswered(client.under_way) for client in clients if client.under_way is not None]
         return sorted(self.recorded, key=lambda one: one.called)
 
     def _move(self, clients: list[Client], number: int, step: Step, choice: int) -> None:
@@ -137,11 +137,15 @@ class World:
         self.deaths += 1
         call = client.under_way
         if call is not None:
-            # Nobody was told: neither a token nor a value.
-            silent = replace(call, outcome=None, value=call.value if call.op == "write" else None)
-            self.recorded.append(replace(silent, token=None) if call.op == "acquire" else silent)
+            self.recorded.append(_unanswered(call))
             if not client.happened and call.op != "acquire":
                 self.ghosts.append(call)
         if client.held is not None:
             lapse = Operation(op="lapse", object="lock/l", client=client.name, called=self.now, token=client.held)
             self.recorded.append(lapse)
+
+
+def _unanswered(call: Operation) -> Operation:
+    """Return what is recorded of a call whose answer nobody got: neither a token nor a value."""
+    silent = replace(call, outcome=None, value=call.value if call.op == "write" else None)
+    return replace(silent, token=None) if call.op == "acquire" else silent

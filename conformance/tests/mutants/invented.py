@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from drumbeat_conformance.arena import Arena
-from drumbeat_conformance.guarantee import Guarantee, Tier
 from drumbeat_mutants import Mutant, Patch
 from drumbeat_mutants._rules import Results
 from drumbeat_mutants._run import Finding, Report
+
+from drumbeat_conformance.arena import Arena
+from drumbeat_conformance.guarantee import Guarantee, Tier
 
 #: What the sound backend shows.
 SOUND = Report(findings={"LEAD-1": Finding("passed")})

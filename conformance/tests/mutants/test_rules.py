@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from mutants.invented import failing, invented_guarantee, invented_mutant, invented_results
 from drumbeat_mutants._rules import PEERS, complaints, complaints_of_all, complaints_of_full
 from drumbeat_mutants._run import Finding, Report
+from mutants.invented import failing, invented_guarantee, invented_mutant, invented_results
 
 
 def test_a_killed_mutant_is_no_complaint() -> None:

@@ -61,7 +61,7 @@ def test_the_folder_is_named_after_the_package(tmp_path: Path) -> None:
     )
     assert [path.name for path in tmp_path.iterdir()] == ["drumbeat-consul"]
     assert "  cd drumbeat-consul\n" in asked.stdout
-    assert "  drumbeat-conformance consul+http://localhost\n" in asked.stdout
+    assert "  drumbeat-conformance consul+http://localhost --in-process " in asked.stdout
 
 
 @pytest.mark.parametrize("names", NAMES, ids=lambda names: names.name)

@@ -47,7 +47,7 @@ from drumbeat.hookspecs import (
 from drumbeat.options import TLS_OPTIONS
 from drumbeat_etcd._findings import numbers
 from drumbeat_etcd._holdings import Claims
-from drumbeat_etcd._operations import Created, Delete, Place, Put, Read, Transaction, countdown
+from drumbeat_etcd._operations import Created, Delete, Leased, Place, Put, Read, Transaction, countdown
 from drumbeat_etcd._options import read_options
 from drumbeat_etcd._records import Keys, Record, after
 from drumbeat_etcd._watches import Watch, Watches
@@ -315,7 +315,8 @@ class EtcdBackend:
         """Delete the seat and the attempt's key, if the seat is still this term's."""
         leader = self._keys.leader(seat.election)
         mine = self._keys.candidate(seat.election, lease.incarnation, seat.attempt)
-        freed = Transaction((Created(leader, seat.token),), then=(Delete(leader), Delete(mine)))
+        ours = (Created(leader, seat.token), Leased(leader, self._lease_id(lease.incarnation)))
+        freed = Transaction(ours, then=(Delete(leader), Delete(mine)))
         return Resigned(self._connection().transact(freed, timeout).succeeded)
 
     @hookimpl
@@ -323,8 +324,10 @@ class EtcdBackend:
         """Replace the value of the seat, if it is still this term's."""
         leader = self._keys.leader(seat.election)
         record = self._record(lease, seat.election, seat.attempt, value)
-        change = Put(leader, record.encode(), self._lease_id(lease.incarnation))
-        told = self._connection().transact(Transaction((Created(leader, seat.token),), then=(change,)), timeout)
+        lease_id = self._lease_id(lease.incarnation)
+        ours = (Created(leader, seat.token), Leased(leader, lease_id))
+        change = Put(leader, record.encode(), lease_id)
+        told = self._connection().transact(Transaction(ours, then=(change,)), timeout)
         return Proclaimed(told.succeeded)
 
     @hookimpl

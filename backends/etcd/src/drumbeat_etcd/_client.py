@@ -23,6 +23,7 @@ from drumbeat_etcd._operations import (
     Answer,
     Delete,
     Entry,
+    Leased,
     Outcome,
     Place,
     Put,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from drumbeat_etcd._grpc import grpc
-    from drumbeat_etcd._operations import Operation
+    from drumbeat_etcd._operations import Created, Operation
     from drumbeat_etcd._options import Options
 
 T = TypeVar("T")
@@ -281,6 +282,7 @@ class Client:
         left = countdown(timeout)
         untried = len(self._options.endpoints)
         fresh_token = False
+        channel: grpc.Channel | None = None
         while True:
             try:
                 with self.translated():
@@ -291,6 +293,8 @@ class Client:
                     raise
                 fresh_token, self._token = True, None
             except Unavailable as error:
+                if channel is not None and error.outcome == "unknown":
+                    self._give_up(channel)
                 untried -= 1
                 if untried == 0 or error.outcome == "unknown":
                     raise
@@ -329,21 +333,33 @@ class Client:
                 raise Unavailable(f"the connection to etcd at {self.address} was closed here", outcome="not_applied")
             return self._channels.setdefault(place, made)
 
+    def _give_up(self, channel: grpc.Channel) -> None:
+        """Let go of a connection that does not answer: gRPC would wait on a half-open one for as long as it is asked."""
+        with self._lock:
+            places = [place for place, known in self._channels.items() if known is channel]
+            for place in places:
+                del self._channels[place]
+        if places:
+            channel.close()
+
     def _txn(self, transaction: Transaction) -> object:
-        compare = [
-            self._rpc.Compare(
-                key=condition.key.encode(),
-                range_end=(condition.end or "").encode(),
-                target="CREATE",
-                result="EQUAL",
-                create_revision=condition.revision,
-            )
-            for condition in transaction.conditions
-        ]
+        compare = [self._compare(condition) for condition in transaction.conditions]
         success, failure = (
             [self._operation(one) for one in some] for some in (transaction.then, transaction.otherwise)
         )
         return self.message("TxnRequest", compare=compare, success=success, failure=failure)
+
+    def _compare(self, condition: Created | Leased) -> object:
+        key = condition.key.encode()
+        if isinstance(condition, Leased):
+            return self._rpc.Compare(key=key, target="LEASE", result="EQUAL", lease=condition.lease)
+        return self._rpc.Compare(
+            key=key,
+            range_end=(condition.end or "").encode(),
+            target="CREATE",
+            result="EQUAL",
+            create_revision=condition.revision,
+        )
 
     def _operation(self, operation: Operation) -> object:
         if isinstance(operation, Transaction):

@@ -47,10 +47,18 @@ class Created:
 
 
 @dataclass(frozen=True, slots=True)
+class Leased:
+    """The condition that a key hangs on a lease."""
+
+    key: str
+    lease: int
+
+
+@dataclass(frozen=True, slots=True)
 class Transaction:
     """Operations applied at one moment: `then` if all the conditions are true, else `otherwise`."""
 
-    conditions: tuple[Created, ...] = ()
+    conditions: tuple[Created | Leased, ...] = ()
     then: tuple[Operation, ...] = ()
     otherwise: tuple[Operation, ...] = ()
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from drumbeat import ConfigurationError
 from drumbeat.cas import CompareAndSetBackend
 from drumbeat.hookspecs import BackendProfile, Capability, Finding, Lease, SessionClosed, hookimpl
+from drumbeat.options import read_number
 from drumbeat_memcached._commands import NO_CAS, Version, gets, read_stored, read_values, store
 from drumbeat_memcached._connections import Connections, examine
 from drumbeat_memcached._stats import LEAST_ITEM, findings
@@ -37,6 +38,10 @@ class MemcachedBackend(CompareAndSetBackend):
     def __init__(self, config: BackendConfig) -> None:
         super().__init__(config)
         self._target = Target.of(config)
+        lowest, highest = self.limits.min_ttl, self.limits.max_ttl
+        self.longest_ttl = read_number(
+            config.url, "longest_ttl", default=self.longest_ttl, lowest=lowest, highest=highest
+        )
         self._calls = Connections(self._target)
         # A heartbeat never waits for a connection that something else has.
         self._beats = Connections(self._target)

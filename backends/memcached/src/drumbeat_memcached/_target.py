@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 DEFAULT_PORT: Final = 11211
 
 #: The URL options of this backend.
-OPTIONS: Final[Mapping[str, str]] = {**TLS_SWITCH, **TLS_OPTIONS}
+OPTIONS: Final[Mapping[str, str]] = {
+    **TLS_SWITCH,
+    **TLS_OPTIONS,
+    "longest_ttl": "longest lease_ttl in seconds, for which an empty store waits (default: 60)",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

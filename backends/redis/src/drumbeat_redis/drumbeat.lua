@@ -5,7 +5,8 @@
 -- in the same hash slot. They are not declared: which ones are needed is known only once the session has been read.
 -- ARGV[1] names the operation, the rest are its arguments. The answer is an array whose first item says what it is.
 --
--- birth      hash: format, epoch, longest (ms), born and granting (µs): when it was made, and from when seats are given
+-- birth      hash: format, epoch, longest (ms), born and granting (µs): when it was made, and from when seats are given;
+--            granting is 0 once they are
 -- groups     hash: group -> its name
 -- session:M  hash: incarnation, epoch, name, ttl (ms); "g GROUP" and "s SEAT" -> the attempt under which each is held.
 --            Expires with the lease, and with it everything that the session holds.

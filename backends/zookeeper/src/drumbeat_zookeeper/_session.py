@@ -89,8 +89,8 @@ class Session:
         self._tokens: dict[Candidacy, int] = {}
         #: What stands before a waiting attempt.
         self._ahead: dict[Candidacy, str] = {}
-        #: When the candidates of each election came, as zxids; a name never comes twice. Each dict is replaced, and
-        #: never changed, since several threads may campaign.
+        #: When the candidates of each election came, as zxids; a name comes twice only where an operator deleted its
+        #: node. Each dict is replaced, and never changed, since several threads may campaign.
         self._came: dict[str, dict[str, int]] = {}
 
     # The session --------------------------------------------------------------------------------------------
@@ -227,6 +227,9 @@ class Session:
             if holder and isinstance(found, Node) and holder.is_of(self.lease.incarnation, attempt):
                 return self._won(me, found)
             queue = self._in_order(election, names, until)
+            if holder is None and mine in queue[1:]:
+                # Whose node was deleted and made again stands further back than it did.
+                queue = self._in_order(election, names, until, anew=True)
             if mine in queue:
                 break
             self._made.discard(me)
@@ -243,11 +246,11 @@ class Session:
         made = create(self._place(me), data, creator_only=self._creator_only)
         self._make(made, self._layout.election(me.election), me.election, until, [])
 
-    def _in_order(self, election: str, names: object, until: float) -> list[str]:
+    def _in_order(self, election: str, names: object, until: float, *, anew: bool = False) -> list[str]:
         """Return the candidates in the order in which they came: by czxid, since sequence numbers start again."""
         folder = self._layout.election(election)
         paths = [f"{folder}/{name}" for name in names] if isinstance(names, tuple) else []
-        known = self._came.get(election, {})
+        known = {} if anew else self._came.get(election, {})
         there = {path: known[path] for path in paths if path in known}
         new = [path for path in paths if path not in there]
         for path, node in zip(new, self._read(self.reader, [get(path) for path in new], until), strict=True):

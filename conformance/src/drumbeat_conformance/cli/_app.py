@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -57,6 +58,19 @@ class TierChoice(StrEnum):
         return both if self is TierChoice.ALL else tuple(tier for tier in both if tier == self.value)
 
 
+_TIER: Final = typer.Option(TierChoice.CONTRACT, "--tier", help="Contract takes seconds, faults minutes.")
+_ONLY: Final = typer.Option([], "--only", metavar="ID", help="Test this id or family; may be repeated.")
+_KNOWN_FAILURES: Final = typer.Option(
+    None, "--known-failures", metavar="FILE.toml", help="A table [ID] with reason and link for each."
+)
+_JSON_FILE: Final = typer.Option(None, "--json", metavar="FILE", help="Write the report as JSON.")
+_MARKDOWN: Final = typer.Option(None, "--markdown", metavar="FILE", help="Write the report as Markdown.")
+_JUNIT: Final = typer.Option(None, "--junit", metavar="FILE", help="Write JUnit's XML.")
+_BADGE: Final = typer.Option(
+    None, "--badge", metavar="FILE", help="Write the badge: a picture for FILE.svg, else JSON for an endpoint."
+)
+
+
 def run(arguments: Sequence[str]) -> None:
     """Run one command line, and exit with its status."""
     app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
@@ -67,8 +81,8 @@ def run(arguments: Sequence[str]) -> None:
 def conformance(
     target: str | None = typer.Argument(None, metavar="TARGET"),
     *,
-    tier: TierChoice = typer.Option(TierChoice.CONTRACT, "--tier", help="Contract takes seconds, faults minutes."),
-    only: list[str] = typer.Option([], "--only", metavar="ID", help="Test this id or family; may be repeated."),
+    tier: TierChoice = _TIER,
+    only: list[str] = _ONLY,
     seed: int = typer.Option(0, "--seed", metavar="N", help="Decides what is drawn by chance."),
     lease_ttl: float | None = typer.Option(
         None, "--lease-ttl", metavar="SECONDS", help="How long leases last. [default: 1, for etcd 2]"
@@ -83,15 +97,11 @@ def conformance(
     fake_time: bool = options.flag(
         "--fake-time", meaning="Pretend that time passes, for a store that takes it from config.clock."
     ),
-    known_failures: Path | None = typer.Option(
-        None, "--known-failures", metavar="FILE.toml", help="A table [ID] with reason and link for each."
-    ),
-    json_file: Path | None = typer.Option(None, "--json", metavar="FILE", help="Write the report as JSON."),
-    markdown: Path | None = typer.Option(None, "--markdown", metavar="FILE", help="Write the report as Markdown."),
-    junit: Path | None = typer.Option(None, "--junit", metavar="FILE", help="Write JUnit's XML."),
-    badge: Path | None = typer.Option(
-        None, "--badge", metavar="FILE", help="Write the badge: a picture for FILE.svg, else JSON for an endpoint."
-    ),
+    known_failures: Path | None = _KNOWN_FAILURES,
+    json_file: Path | None = _JSON_FILE,
+    markdown: Path | None = _MARKDOWN,
+    junit: Path | None = _JUNIT,
+    badge: Path | None = _BADGE,
     list_: bool = options.flag("--list", meaning="Print the guarantees, and test nothing."),
     soak: str | None = typer.Option(
         None, "--soak", metavar="TIME", help="Run a group of processes under random faults instead, for 90s, 10m or 1h."
@@ -155,10 +165,12 @@ def _test(asked: Asked, files: Files) -> int:
 
 
 def _soak(asked: Asked, seconds: float, *, processes: int, json_file: Path | None) -> int:
-    # pytest is not there to see it: what the soak asserts, it says itself.
+    from drumbeat_conformance._announce import announced
     from drumbeat_conformance.soak import soak
 
-    found = soak(asked.target(), seconds, seed=asked.seed, processes=processes, say=lambda line: print_lines([line]))
+    target = asked.target()
+    with nullcontext() if target.factory is None else announced(target.scheme, target.factory):
+        found = soak(target, seconds, seed=asked.seed, processes=processes, say=lambda line: print_lines([line]))
     if json_file is not None:
         json_file.write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
     return 0 if found.ok else 1

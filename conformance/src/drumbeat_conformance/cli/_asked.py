@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar, cast, final
+from types import new_class
+from typing import TYPE_CHECKING, Final, cast, final
 
 from drumbeat import ConfigurationError
 from drumbeat._plugins import load_backend_factory, nearest
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from drumbeat_conformance.suite import Conformance
 
 __all__ = ["Asked", "duration", "loaded", "select"]
-
-T = TypeVar("T")
 
 _UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)([smh]?)")
@@ -85,19 +84,21 @@ class Asked:
             "seed": self.seed,
             "known_failures": {} if self.known_failures is None else _known_failures(self.known_failures),
         }
-        return cast("type[Conformance]", type(Conformance)("Test", (Conformance,), settings))
+        return cast(
+            "type[Conformance]", new_class("Test", (Conformance,), exec_body=lambda body: body.update(settings))
+        )
 
 
 def select(only: Sequence[str], tiers: Sequence[Tier]) -> list[Guarantee]:
     """Return the guarantees of some tiers that ids and families name; raise ConfigurationError for what names none."""
-    from drumbeat_conformance import guarantees as _  # noqa: F401 - fills the catalogue
-    from drumbeat_conformance.guarantee import CATALOGUE
+    from drumbeat_conformance.guarantee import catalogue
 
-    there = sorted((one for one in CATALOGUE.values() if one.tier in tiers), key=lambda one: one.order)
+    every = catalogue()
+    there = sorted((one for one in every.values() if one.tier in tiers), key=lambda one: one.order)
     for name in only:
         if not any(name in {one.id, one.family} for one in there):
             known = {one.id for one in there} | {one.family for one in there}
-            hint = f"it is of the tier {CATALOGUE[name].tier}" if name in CATALOGUE else nearest(name, known)
+            hint = f"it is of the tier {every[name].tier}" if name in every else nearest(name, known)
             raise ConfigurationError(f"--only {name}: the tier {' or '.join(tiers)} has no such guarantee, {hint}")
     return [one for one in there if not only or one.id in only or one.family in only]
 

@@ -74,7 +74,8 @@ class Session:
     def pytest_configure(self, config: pytest.Config) -> None:
         """Print in our own words, and listen."""
         config.pluginmanager.unregister(name="terminalreporter")
-        config.stash[LISTENERS] = [self._listen]
+        listeners: list[Callable[[Run, Outcome], None]] = [self._listen]
+        config.stash[LISTENERS] = listeners
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, _end)
@@ -103,7 +104,7 @@ class Session:
         """Give up when the run cannot even begin; keep the text of what broke."""
         if isinstance(node, GuaranteeItem) and call.when == "call":
             self.failures[node.guarantee.id] = report.longreprtext
-        elif call.excinfo is not None:
+        elif call.excinfo is not None and self._error is None:
             self._error = call.excinfo.value
             node.session.shouldstop = str(call.excinfo.value)
 

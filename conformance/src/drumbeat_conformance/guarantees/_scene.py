@@ -46,9 +46,11 @@ class Scene:
         self._files.append(member.history)
         return member
 
-    def hold(self, *, ttl: float | None = None, url: str | None = None) -> Holder:
-        """Return a session that is a member of `g` and leads `e`."""
-        return Holder(self, ttl=ttl or self.arena.ttl, url=url)
+    def hold(self, *, ttl: float | None = None, url: str | None = None, **options: object) -> Holder:
+        """Return a session that is a member of `g` and leads `e`; `options` are those of `drumbeat.connect`."""
+        lease_ttl = ttl or self.arena.ttl
+        given: dict[str, object] = {"lease_ttl": lease_ttl, "heartbeat_interval": min(1.0, lease_ttl / 4)} | options
+        return Holder(self.arena, self.connect("holder", url=url, **given))
 
     def history(self) -> History:
         """Return what all have recorded so far."""
@@ -57,22 +59,24 @@ class Scene:
     def check(self) -> None:
         """Fail if two terms of a seat overlapped, or a token did not rise."""
         self.check_overlaps()
-        assert find_token_faults(self.history()) == []
+        faults = find_token_faults(self.history())
+        assert [] == faults, f"tokens did not rise: {faults}"
 
     def check_overlaps(self) -> None:
         """Fail if two terms of a seat overlapped."""
-        assert find_overlaps(self.history()) == []
+        overlaps = find_overlaps(self.history())
+        assert [] == overlaps, f"terms overlapped: {overlaps}"
 
 
 @final
 class Holder:
     """A session that is a member of `g` and leads `e`, and what becomes of it."""
 
-    def __init__(self, scene: Scene, *, ttl: float, url: str | None) -> None:
-        self._arena = scene.arena
-        self.session: Session = scene.connect("holder", url=url, lease_ttl=ttl)
+    def __init__(self, arena: Arena, session: Session) -> None:
+        self._arena = arena
+        self.session = session
         self.session.group("g").join({"n": 1})
-        self.term: Term = scene.arena.run(lambda: self.session.election("e").campaign(), within=FOUND)
+        self.term: Term = arena.run(lambda: self.session.election("e").campaign(), within=FOUND)
         self.incarnation = self.session.incarnation
 
     def is_member(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -190,25 +191,25 @@ def many_disturbances_make_no_overlap(arena: Arena) -> None:
     churners = [churner() for _ in range(CHURNERS)]
     for member in churners:
         member.ready()
-    thaws: dict[Member, float] = {}
-    kills = 0
-    for _ in range(DISTURBANCES):
+    thaws: dict[int, float] = {}
+    for disturbance in arena.draw.sample(["kill", "freeze"], DISTURBANCES, counts=[DISTURBANCES // 2] * 2):
         arena.wait(arena.draw.uniform(0.1, 0.4))
-        for member in [member for member, until in thaws.items() if until <= arena.clock.now()]:
-            del thaws[member]
-            member.thaw()
-        place = arena.draw.randrange(CHURNERS)
-        if churners[place] in thaws or arena.draw.random() < 0.5:
-            kills += 1
-            thaws.pop(churners[place], None)
+        # One place stays awake, so that there is something to disturb.
+        while len(thaws) == CHURNERS - 1 or min(thaws.values(), default=math.inf) <= arena.clock.now():
+            place = min(thaws, key=thaws.__getitem__)
+            del thaws[place]
+            churners[place].thaw()
+        if disturbance == "kill":
+            place = arena.draw.randrange(CHURNERS)
+            thaws.pop(place, None)
             churners[place].kill()
             churners[place] = churner()
         else:
+            place = arena.draw.choice([place for place in range(CHURNERS) if place not in thaws])
             churners[place].freeze()
-            thaws[churners[place]] = arena.clock.now() + arena.draw.uniform(0.2, 2.5) * arena.ttl
-    for member in thaws:
-        member.thaw()
-    assert DISTURBANCES // 5 <= kills <= DISTURBANCES * 4 // 5
+            thaws[place] = arena.clock.now() + arena.draw.uniform(0.2, 2.5) * arena.ttl
+    for place in thaws:
+        churners[place].thaw()
     arena.eventually(lambda: len(terms(scene.history())) >= DISTURBANCES, within=60.0)
     assert {"killed", "resigned"} <= {term.ended for term in terms(scene.history())}
     scene.check()

@@ -94,7 +94,8 @@ def a_deadline_counts_from_the_sending_of_a_slow_heartbeat(arena: Arena) -> None
     """
     scene = Scene(arena)
     link = arena.link()
-    holder = scene.hold(url=link.url)
+    # A connection that has to be made anew takes several of the slow round trips.
+    holder = scene.hold(url=link.url, heartbeat_interval=arena.ttl / 10, request_timeout=0.4 * arena.ttl)
     successor = scene.connect("successor")
     waiting = arena.background(lambda: successor.election("e").campaign())
     with slow(link.proxy, 0.12 * arena.ttl):

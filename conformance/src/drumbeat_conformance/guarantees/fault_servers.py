@@ -19,7 +19,7 @@ def a_restart_with_data_is_recovered_from(arena: Arena) -> None:
     A session with a longer lease is well again too, whether the server still knows it or not.
     """
     scene = Scene(arena)
-    patient = scene.connect("patient", lease_ttl=LONG)
+    patient = scene.connect("patient", lease_ttl=LONG, heartbeat_interval=1.0)
     patient.group("h").join()
     holder = scene.hold()
     with down(arena.server, graceful=True):
@@ -54,7 +54,7 @@ def a_restart_without_data_is_told_and_recovered_from(arena: Arena) -> None:
     rejoins; a leader is elected, and no terms overlap.
     """
     scene = Scene(arena)
-    forgotten = scene.connect("forgotten", lease_ttl=LONG)
+    forgotten = scene.connect("forgotten", lease_ttl=LONG, heartbeat_interval=1.0)
     forgotten.group("h").join()
     lost = arena.run(lambda: forgotten.election("f").campaign(), within=FOUND)
     before = forgotten.incarnation

@@ -152,9 +152,10 @@ def a_withdrawn_candidate_never_wins(arena: Arena) -> None:
     gone.wait_for("e")
     gone.withdraw("e", gone.newest_attempt)
     leader.resign(seat)
-    assert gone.beat().lost == ()
     assert other.leader("e") == Vacant()
     other.win("e")
+    assert gone.beat().lost == ()
+    assert leader_id(other.leader("e")) == "c"
 
 
 @guarantee("LEAD-12", level="should", claim=Capability.FIFO_CANDIDATES)

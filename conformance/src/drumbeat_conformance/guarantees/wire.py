@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from drumbeat import Unavailable
-from drumbeat_conformance.actor import TIMEOUT, Actor
+from drumbeat_conformance.actor import TIMEOUT
 from drumbeat_conformance.guarantee import Needs, guarantee
+from drumbeat_conformance.guarantees._lapse import long_ttl
+from drumbeat_conformance.guarantees._lasting import lasting_actor
 
 if TYPE_CHECKING:
     from drumbeat_conformance.arena import Arena, Link
@@ -22,8 +24,6 @@ _DELAY: Final = 0.4
 _MANY: Final = 50
 #: Members of a small and of a large group.
 _SIZES: Final = (10, 200)
-#: Seconds of a TTL that lasts as long as the making of a large group, also on a busy machine.
-_LONG: Final = 30.0
 
 
 def flights(link: Link, call: Callable[[], object]) -> int:
@@ -38,13 +38,6 @@ def flights(link: Link, call: Callable[[], object]) -> int:
     return int(elapsed / _DELAY)
 
 
-def far_actor(arena: Arena, link: Link, member_id: str, *, ttl: float | None = None) -> Actor:
-    """Return an actor whose session is opened through a proxy."""
-    actor = Actor(arena, member_id, backend=arena.backend(url=link.url))
-    actor.open(replace(actor.request(), ttl=ttl or arena.ttl))
-    return actor
-
-
 @guarantee("BEAT-6", needs=Needs.LINK)
 def a_heartbeat_is_one_round_trip(arena: Arena) -> None:
     """One heartbeat waits for the server once, with 1 or with 50 groups and terms, on a connection that stands.
@@ -52,7 +45,7 @@ def a_heartbeat_is_one_round_trip(arena: Arena) -> None:
     What is sent before the first answer comes counts as one, be it one request or several.
     """
     link = arena.link()
-    actor = far_actor(arena, link, "a", ttl=_LONG)
+    actor = lasting_actor(arena, "a", url=link.url)
     for count in (1, _MANY):
         for number in range(len(actor.seats), count):
             actor.join(f"g{number}")
@@ -66,7 +59,7 @@ def a_heartbeat_is_one_round_trip(arena: Arena) -> None:
 def a_view_in_flight_does_not_delay_a_heartbeat(arena: Arena) -> None:
     """A view that gets no answer does not delay a heartbeat: they share no connection that one could block."""
     link = arena.link()
-    actor = far_actor(arena, link, "a", ttl=_LONG)
+    actor = lasting_actor(arena, "a", url=link.url)
     actor.join("g")
     actor.beat()
     before = {each: each.bytes_from_client for each in link.proxy.connections}
@@ -87,13 +80,13 @@ def a_view_in_flight_does_not_delay_a_heartbeat(arena: Arena) -> None:
 def a_view_takes_as_long_for_many(arena: Arena) -> None:
     """A view waits for the server as often with 200 members as with 10, and three times at the most."""
     link = arena.link()
-    reader = far_actor(arena, link, "reader", ttl=_LONG)
+    reader = lasting_actor(arena, "reader", url=link.url)
     crowd = arena.backend()
     taken = []
     for size in _SIZES:
         for number in range(len(reader.members("g")), size):
             request = replace(reader.request(), member_id=f"m{number}")
-            lease = crowd.open_session(replace(request, ttl=_LONG), timeout=TIMEOUT)
+            lease = crowd.open_session(replace(request, ttl=long_ttl(arena)), timeout=TIMEOUT)
             crowd.join_group(lease, "g", attempt=1, value=b'{"zone": "a"}', timeout=TIMEOUT)
             crowd.drop_session(lease)
         assert len(reader.members("g")) == size

@@ -7,12 +7,12 @@ TestMachine = backend_machine("mine://localhost:4000").TestCase
 ```
 
 The model is `drumbeat.memory`. Four processes open sessions, close and reopen them, crash, take each other's member
-ids, reap, beat (with what they hold, with less, with more and with what they held a while ago), join, update, leave,
-campaign, withdraw, resign, proclaim, and stop beating until their leases have run out; hypothesis decides who does what,
-in which order. After each call the backend's answer is compared with the model's: who is a member with which value, who
-leads with which value, what a heartbeat says is lost, who is in the way, and that a session is over. Fencing tokens are
-compared by their order, which must rise. When a session falls silent it must be seen by all until its lease has run
-out, and by nobody after the bound that the backend states.
+ids, reap, beat (with what they hold, with less, with more, with what they held a while ago), join, update, leave,
+campaign, withdraw, resign, proclaim, and stop beating until their leases have run out; hypothesis decides who does
+what, in which order. After each call the backend's answer is compared with the model's: who is a member with which
+value, who leads with which value, what a heartbeat says is lost, who is in the way, and that a session is over. Fencing
+tokens are compared by their order, which must rise. When a session falls silent it must be seen by all until its lease
+has run out, and by nobody after the bound that the backend states.
 
 What is not compared: how long a call takes, what is pushed to watchers, and anything while a lease may run out.
 

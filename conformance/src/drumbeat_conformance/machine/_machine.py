@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import time
+import unittest
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar, Final, cast
 
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.errors import Unsatisfiable
+from hypothesis.stateful import run_state_machine_as_test
 
-from drumbeat_conformance.machine._paced import PacedMachine
+from drumbeat_conformance.machine._paced import PacedMachine, RealTimeMachine
 from drumbeat_conformance.target import Target
 
 if TYPE_CHECKING:
@@ -14,46 +19,69 @@ if TYPE_CHECKING:
 
 __all__ = ["backend_machine"]
 
-#: Examples and steps where time is only pretended to pass, and where it passes.
-FAKE: Final = (100, 50)
-REAL: Final = (12, 30)
-#: Seconds after which nothing that takes long is begun.
+#: Examples, where time is only pretended to pass; and steps in each, there and elsewhere.
+FAKE_EXAMPLES: Final = 100
+FAKE_STEPS: Final = 50
+REAL_STEPS: Final = 25
+#: Seconds of real time after which no example is begun.
 SECONDS: Final = 12.0
+
+_SETTINGS: Final = settings(
+    derandomize=True,
+    database=None,
+    deadline=None,
+    report_multiple_bugs=False,
+    suppress_health_check=list(HealthCheck),
+)
 
 
 def backend_machine(
-    target: str | Target,
-    *,
-    factory: BackendFactory | None = None,
-    examples: int | None = None,
-    steps: int | None = None,
-    seconds: float = SECONDS,
+    target: str | Target, *, factory: BackendFactory | None = None, seconds: float = SECONDS
 ) -> type[PacedMachine]:
     """Return a state machine that asks the same of a backend and of the reference model; run its `TestCase`.
 
     `target` is a URL, a built-in name (redis, memcached, zookeeper, etcd, local, memory, memory-cas) or a `Target`;
-    `factory` is the backend's class where no installed package announces it. On a target with fake time there are 100
-    examples of 50 steps, else 6 of 25, in which leases run out in real time; after `seconds` none of those is begun, and
-    no further example. All examples are the same in every run. A difference is an AssertionError that shows the steps
-    that led to it; in real time these are shown as they were found, since a shorter sequence would take many runs.
+    `factory` is the backend's class where no installed package announces it.
 
-    For other choices derive from what is returned, or set `TestCase.settings`.
+    On a target with fake time there are 100 examples of 50 steps, and one that fails is made as short as can be. In real
+    time, in which leases have to run out, examples of 25 steps are begun for `seconds`, and one that fails is shown as it
+    was found. Which examples there are is the same in every run. A difference from the model is an AssertionError that
+    shows the steps that led to it. `TestCase.settings` can be replaced, as hypothesis tells.
     """
     chosen = Target.of(target) if isinstance(target, str) else target
-    if factory is not None:
-        from dataclasses import replace
-
-        chosen = replace(chosen, factory=factory)
-    machine = type("BackendMachine", (PacedMachine,), {"target": chosen, "seconds": seconds})
-    usual_examples, usual_steps = FAKE if chosen.fake_time else REAL
-    machine.TestCase.settings = settings(
-        max_examples=examples or usual_examples,
-        stateful_step_count=steps or usual_steps,
-        phases=tuple(Phase) if chosen.fake_time else (Phase.explicit, Phase.generate),
-        derandomize=True,
-        database=None,
-        deadline=None,
-        report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
-    )
+    chosen = chosen if factory is None else replace(chosen, factory=factory)
+    kind: type[PacedMachine] = PacedMachine if chosen.fake_time else RealTimeMachine
+    machine = cast("type[PacedMachine]", type("BackendMachine", (kind,), {"target": chosen}))
+    if chosen.fake_time:
+        machine.TestCase.settings = settings(_SETTINGS, max_examples=FAKE_EXAMPLES, stateful_step_count=FAKE_STEPS)
+    else:
+        made = {"machine": machine, "seconds": seconds, "__module__": __name__}
+        machine.TestCase = type("BackendMachine.TestCase", (_RealTimeTestCase,), made)  # type: ignore[misc]
     return machine
+
+
+class _RealTimeTestCase(unittest.TestCase):
+    """Runs example after example, each alone: hypothesis would replay beginnings, which time makes differ."""
+
+    machine: ClassVar[type[PacedMachine]]
+    seconds: ClassVar[float]
+    settings: ClassVar[settings] = settings(
+        _SETTINGS, max_examples=1, stateful_step_count=REAL_STEPS, phases=(Phase.explicit, Phase.generate)
+    )
+
+    def runTest(self) -> None:  # noqa: N802 - unittest's name
+        """Compare for some seconds, in at least one example that proves something."""
+        with self.machine.target.calm() as site:
+            until = time.monotonic() + self.seconds
+            number, proven = 0, 0
+            while time.monotonic() < until:
+                number += 1
+                proven += self._holds(seed(number)(type("BackendMachine", (self.machine,), {"site": site})))
+        self.assertGreater(proven, 0, f"this machine was too slow for leases of {self.machine.target.ttl:g} s")
+
+    def _holds(self, machine: type[PacedMachine]) -> bool:
+        try:
+            run_state_machine_as_test(machine, settings=self.settings)
+        except Unsatisfiable:
+            return False
+        return True

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from hypothesis import reject
+from hypothesis import assume, reject
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 
+from drumbeat import SessionLost
+from drumbeat.hookspecs import Left, Reaped, Resigned, SessionClosed, Withdrawn
 from drumbeat_conformance.machine._rules import WHERE, Rules
+from drumbeat_conformance.machine._sides import Opened
 from drumbeat_conformance.machine._store import ArenaStore
-from drumbeat_conformance.machine._twins import GROUPS, TIMEOUT, Twins
+from drumbeat_conformance.machine._twins import ELECTIONS, GROUPS, TIMEOUT, Twins
 from drumbeat_conformance.waiting import pass_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
-    from drumbeat_conformance.machine._sides import Opened, Process
+    from drumbeat_conformance.machine._sides import Process
     from drumbeat_conformance.target import Site, Target
 
-__all__ = ["PacedMachine", "PacedTwins"]
+__all__ = ["PacedMachine", "PacedTwins", "RealTimeMachine"]
 
 #: A group that every session joins first and never leaves, so that each can be seen to live.
 PRESENT: Final = "present"
@@ -44,26 +46,33 @@ class PacedTwins(Twins):
         super().__init__(ArenaStore(target, site), ttls=(target.ttl,))
         #: Those that do not beat, because they are to lapse.
         self._silent: list[Opened] = []
+        #: The incarnations that have lapsed, and those that lived when the last call was made.
+        self._gone: set[str] = set()
+        self._living: set[str] = set()
 
     # Pace ---------------------------------------------------------------------------------------------------
 
     def before_asking(self) -> None:
         """Beat for those who are due, and let those who were let go of lapse before anybody asks on."""
-        if self._pacing:
-            return
-        self._pacing = True
-        try:
-            self.beat_if_due(opened for opened in self.sessions if opened not in self._silent)
-            self._await_ghosts()
-        finally:
-            self._pacing = False
+        if not self._pacing:
+            with self._no_other_pace():
+                self.beat_if_due(self.sessions)
+                self._await_ghosts()
+        self._living = self.living()
 
     def after_answer(self, ends: Opened | None) -> None:  # noqa: ARG002 - what ends is no different here
         """Give up an example in which a lease may have run out while the backend was asked."""
-        living = self.living()
-        for opened in self.known:
-            if opened.incarnation in living and opened not in self._silent and self._uncertain(opened):
+        for opened in self.sessions:
+            if opened.incarnation in self._living and opened not in self._silent and self._uncertain(opened):
                 reject()
+
+    def excused(self, given: object, wanted: object, *, about: Opened | Process) -> bool:
+        """Let any call tell a session that it is over, and one that lapsed unseen count as given up now."""
+        if not isinstance(about, Opened) or about.incarnation in self._living:
+            return False
+        given_up = isinstance(given, SessionClosed | Reaped | Left | Withdrawn | Resigned)
+        late = given_up and type(given) is type(wanted) and about.incarnation in self._gone
+        return late or isinstance(given, SessionLost)
 
     def compare_waits(self, given: float | None, wanted: float | None) -> None:  # noqa: ARG002 - the model's is endless
         """Where it is known when to come back, it is soon, and not in the past."""
@@ -77,6 +86,14 @@ class PacedTwins(Twins):
     def bound(self) -> float:
         """Return the seconds of silence after which nobody may see a session any more."""
         return max(bound.seconds(max(self.ttls)) for bound in (self.profile.eviction, self.profile.failover))
+
+    @contextmanager
+    def _no_other_pace(self) -> Iterator[None]:
+        self._pacing = True
+        try:
+            yield
+        finally:
+            self._pacing = False
 
     def _uncertain(self, opened: Opened) -> bool:
         return self.clock.now() >= opened.renewed + CERTAIN * opened.ttl - self.profile.limits.early_expiry
@@ -97,11 +114,9 @@ class PacedTwins(Twins):
             self.beat(opened)
         living = self.living()
         self._silent = [opened for opened in silent if opened.incarnation in living]
-        self._pacing = True
-        try:
+        with self._no_other_pace():
             self._watch_them_go(self._silent)
-        finally:
-            self._pacing, self._silent = False, []
+        self._silent = []
 
     def watchers(self, silent: Collection[Opened] = ()) -> list[Opened]:
         """Return the sessions that live, but for some."""
@@ -121,6 +136,7 @@ class PacedTwins(Twins):
                 pass_seconds(self.clock, min(self.ttls) / LOOKS if waiting else 0.0)
             else:
                 pass_seconds(self.clock, self.bound())
+        self._gone |= {opened.incarnation for opened in leaving}
         self._bury(leaving)
 
     def _require_in_time(self, leaving: Collection[Opened], waiting: Collection[Opened]) -> None:
@@ -157,29 +173,16 @@ class PacedMachine(Rules):
     """Asks the same of the model and of a backend, which a derived class names in `target`."""
 
     target: ClassVar[Target]
-    #: Seconds of real time after which no lapse is begun and no further example; for the whole class.
-    seconds: ClassVar[float]
     #: Where the store is, if that lasts longer than an example.
     site: ClassVar[Site | None] = None
-    #: When the first example began, by the machine's clock; None before.
-    began: ClassVar[float | None] = None
 
     twins: PacedTwins
 
     def make_twins(self) -> PacedTwins:
         """Return a namespace of its own on the target, and the model."""
-        cls = type(self)
-        if cls.began is None:
-            cls.began = time.monotonic()
-        elif not self.in_time():
-            reject()
         self._stack = ExitStack()
         site = self.site or self._stack.enter_context(self.target.calm())
         return PacedTwins(self.target, site)
-
-    def in_time(self) -> bool:
-        """Return whether there is time for what takes long."""
-        return time.monotonic() < (self.began or 0.0) + self.seconds
 
     def teardown(self) -> None:
         """Let go of everything."""
@@ -191,7 +194,7 @@ class PacedMachine(Rules):
         """For a while nobody does anything but beat."""
         self.twins.beat_until(self.twins.clock.now() + ttls * self.target.ttl, self.twins.watchers())
 
-    @precondition(lambda self: self.in_time() and len(self.twins.watchers()) > 1)
+    @precondition(lambda self: len(self.twins.watchers()) > 1)
     @rule(silent=st.sets(WHERE, min_size=1, max_size=2))
     def outlive_the_silent(self, silent: set[int]) -> None:
         """Some stop beating, until all others have seen them go."""
@@ -199,3 +202,15 @@ class PacedMachine(Rules):
         chosen = [opened for number, opened in enumerate(living[1:], 1) if number in silent] or living[-1:]
         self.twins.outlive(chosen)
         self.twins.compare_views(self.twins.watchers())
+
+
+class RealTimeMachine(PacedMachine):
+    """The same where time cannot be pretended to pass: everybody is busy from the start, since each example counts."""
+
+    @initialize(number=st.integers(0, 2**32), attentive=st.booleans())
+    def begin(self, number: int, attentive: bool) -> None:
+        """Start with sessions, members and candidates."""
+        # Hypothesis first tries the simplest choices, which would be an example of nearly nothing.
+        assume(number)
+        super().begin(attentive)
+        self.all_come(GROUPS[0], ELECTIONS[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -20,8 +20,9 @@ __all__ = ["ELECTION", "GROUP", "NUMBER", "TTL", "VALUE", "WHERE", "WHICH", "Rul
 
 #: Which process.
 WHERE = st.integers(0, len(MEMBERS) - 1)
-#: Which session: the first numbers mean one that lives, the last ones any.
+#: Which session: numbers below `ANY` mean one that lives, the others any.
 WHICH = st.integers(0, 7)
+ANY: Final = 6
 NUMBER = st.integers(0, 7)
 GROUP = st.sampled_from(GROUPS)
 ELECTION = st.sampled_from(ELECTIONS)
@@ -238,7 +239,7 @@ class Rules(RuleBasedStateMachine):
     def _pick(self, which: int) -> Opened:
         sessions = self.twins.sessions
         live = [opened for opened in sessions if not opened.over and not self.twins.lapsed(opened)]
-        among = live if live and which < 6 else sessions
+        among = live if live and which < ANY else sessions
         return among[which % len(among)]
 
     def _all_but(self, silent: set[int]) -> list[Opened]:

@@ -7,7 +7,7 @@ import logging
 import socket
 import struct
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, final
 
 from drumbeat import ConfigurationError
@@ -22,6 +22,8 @@ __all__ = ["ZooKeeperOperator"]
 _TIMEOUT: Final = 5.0
 #: https://github.com/apache/zookeeper/blob/release-3.8.0/zookeeper-jute/src/main/resources/zookeeper.jute
 _CLOSE: Final = struct.pack(">ii", 1, -11)
+#: How an answer to them begins: its size, the version of the protocol, and milliseconds of a timeout, or 0.
+_HEAD: Final = struct.Struct(">iii")
 
 
 @final
@@ -63,20 +65,26 @@ class ZooKeeperOperator:
     def attach(self, namespace: str, member_id: str, *, end: bool) -> None:
         """Connect with the ZooKeeper session of a member, as if it had moved here; with `end` also close it.
 
-        The server then ends the connection that the session had.
+        The server then ends the connection that the session had, whose owner may be quick to take it back.
         """
         head, _, _ = (self.read(self.path(namespace, f"sessions/{encode_key(member_id)}")) or b"").partition(b"\n")
         record = json.loads(head)
         secret = bytes.fromhex(record["secret"])
         timeout = int(record["ttl"] * 1000)
         asked = struct.pack(">iqiqi", 0, 0, timeout, record["session"], len(secret)) + secret + b"\0"
-        with socket.create_connection(self._address, timeout=_TIMEOUT) as link, link.makefile("rwb") as stream:
-            _send(stream, asked)
-            granted, session = struct.unpack(">iq", _receive(stream)[4:16])
-            assert (granted > 0, session) == (True, record["session"])
-            if end:
-                _send(stream, _CLOSE)
-                _receive(stream)
+        while self._say(_framed(asked) + (_framed(_CLOSE) if end else b"")) and end:
+            pass
+
+    def _say(self, words: bytes) -> bool:
+        """Send these on a connection of its own; return whether the server knows the session that they begin with."""
+        with socket.create_connection(self._address, timeout=_TIMEOUT) as link, link.makefile("rb") as answers:
+            link.sendall(words)
+            head = answers.read(_HEAD.size)
+            with suppress(OSError):
+                link.shutdown(socket.SHUT_WR)
+                answers.read()
+        # Cut off, it may have been the owner who was quicker.
+        return len(head) < _HEAD.size or _HEAD.unpack(head)[2] > 0
 
     def spoilings(self) -> Sequence[Spoiling]:
         """Return ways to spoil a leader's node and the namespace's root."""
@@ -111,11 +119,5 @@ class ZooKeeperOperator:
             client.close()
 
 
-def _send(stream: socket.SocketIO | object, packet: bytes) -> None:
-    stream.write(struct.pack(">i", len(packet)) + packet)  # type: ignore[attr-defined, union-attr]
-    stream.flush()  # type: ignore[attr-defined, union-attr]
-
-
-def _receive(stream: object) -> bytes:
-    (size,) = struct.unpack(">i", stream.read(4))  # type: ignore[attr-defined]
-    return bytes(stream.read(size))  # type: ignore[attr-defined]
+def _framed(packet: bytes) -> bytes:
+    return struct.pack(">i", len(packet)) + packet

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from drumbeat_conformance.report._badge import badge_json, badge_svg, verdict
 from drumbeat_conformance.report._json import read_report, to_json
-from drumbeat_conformance.report._markdown import to_markdown
+from drumbeat_conformance.report._markdown import cell, to_markdown
 from drumbeat_conformance.report._model import BackendFacts, Line, Report, ServerFacts, report_of
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "ServerFacts",
     "badge_json",
     "badge_svg",
+    "cell",
     "read_report",
     "report_of",
     "to_json",

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from types import UnionType
 from typing import Final, Literal, NoReturn, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from drumbeat import BadData
@@ -57,7 +56,7 @@ class _Reader:
             return (
                 given if given in get_args(kind) else self.refuse(f"{where} is {given!r}, not one of {get_args(kind)}")
             )
-        assert isinstance(kind, type) and not isinstance(kind, UnionType)
+        assert isinstance(kind, type)
         if hasattr(kind, "__dataclass_fields__"):
             return self._record(given, kind, where)
         if kind is float and type(given) is int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from drumbeat_conformance.guarantee import CATALOGUE
+from drumbeat_conformance.guarantee import catalogue
 from drumbeat_conformance.report._badge import verdict
 from drumbeat_conformance.report._model import Line, Report
 
@@ -64,4 +64,4 @@ def _listed(title: str, lines: tuple[Line, ...] | list[Line]) -> list[str]:
 
 
 def _promise(line: Line) -> str:
-    return CATALOGUE[line.id].title if line.id in CATALOGUE else ""
+    return catalogue()[line.id].title if line.id in catalogue() else ""

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Final, final, get_args
 
 from drumbeat import SPEC_VERSION
 from drumbeat._plugins import BACKENDS, installed
-from drumbeat_conformance.guarantee import CATALOGUE, Level, Tier
+from drumbeat_conformance.guarantee import Level, Tier, catalogue
 from drumbeat_conformance.run import Result
 
 if TYPE_CHECKING:
     from drumbeat_conformance.run import Outcome, Run
+    from drumbeat_conformance.target import Target
 
 __all__ = ["BackendFacts", "Line", "Report", "ServerFacts", "report_of"]
 
@@ -114,7 +115,7 @@ def report_of(run: Run, outcomes: Sequence[Outcome], *, began: datetime, seconds
     assert run.profile is not None
     found = {outcome.guarantee.id for outcome in outcomes}
     tiers = tuple(tier for tier in TIERS if any(one.tier == tier for one in run.guarantees))
-    package, package_version = _origin(run.target.scheme)
+    package, package_version = _origin(run.target)
     return Report(
         command=command,
         spec_version=SPEC_VERSION,
@@ -127,7 +128,7 @@ def report_of(run: Run, outcomes: Sequence[Outcome], *, began: datetime, seconds
         ),
         server=_server(run.profile.server),
         tiers=tiers,
-        whole=all(one.id in found for one in CATALOGUE.values() if one.tier in tiers),
+        whole=all(one.id in found for one in catalogue().values() if one.tier in tiers),
         seed=run.seed,
         lease_ttl=run.target.ttl,
         fake_time=run.target.fake_time,
@@ -158,6 +159,8 @@ def _server(described: str) -> ServerFacts:
     return ServerFacts(name=found["name"] + found["rest"], version=found["version"])
 
 
-def _origin(scheme: str) -> tuple[str, str]:
-    point = installed(BACKENDS).get(scheme)
+def _origin(target: Target) -> tuple[str, str]:
+    if target.factory is not None:
+        return getattr(target.factory, "__module__", "unknown"), "not installed"
+    point = installed(BACKENDS).get(target.scheme)
     return ("unknown", "unknown") if point is None or point.dist is None else (point.dist.name, point.dist.version)

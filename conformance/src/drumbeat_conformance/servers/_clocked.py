@@ -9,7 +9,7 @@ from typing import Final
 
 from drumbeat_conformance.servers._errors import CouldNotRun
 from drumbeat_conformance.servers._kinds import KINDS
-from drumbeat_conformance.servers._offsets import write_offset
+from drumbeat_conformance.servers._offsets import LOOK, write_offset
 from drumbeat_conformance.servers._server import Place, Plan
 
 #: Where distributions keep it, below the folders of libraries.
@@ -42,7 +42,7 @@ def _clocked(plan: Plan, clock: Path) -> Plan:
     variables = {
         "LD_PRELOAD": preload,
         "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_CACHE_DURATION": str(LOOK),
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
     words = [f"{name}={value}" for name, value in variables.items()]

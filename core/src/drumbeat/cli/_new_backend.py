@@ -196,5 +196,5 @@ def _next(names: Names, folder: Path) -> list[str]:
         "python3 -m venv .venv && . .venv/bin/activate",
         "python3 -m pip install --editable . --group dev",
         "python3 -m pytest",
-        f"drumbeat-conformance {names.scheme}://localhost",
+        f"drumbeat-conformance {names.scheme}://localhost --in-process --badge conformance.svg",
     ]

@@ -1,0 +1,298 @@
+"""Stores that give a seat to two, to nobody or to the wrong one, and tokens that do not rise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import drumbeat.memory
+from drumbeat.hookspecs import (
+    Holdings,
+    LeaderRecord,
+    LeaderSubject,
+    Lease,
+    Proclaimed,
+    Resigned,
+    Seat,
+    Vacant,
+    Waiting,
+    Withdrawn,
+    Won,
+)
+from drumbeat.memory import MemoryBackend, _Candidate, _Election, _holds, _Space
+from drumbeat_mutants import Patch, mutant
+
+Campaign = Callable[..., Won | Waiting]
+Proclaim = Callable[..., Proclaimed]
+Leading = LeaderRecord | Vacant
+
+
+@mutant("looks-at-the-queue-alone", breaks=("LEAD-1", "LEAD-7", "LOCK-1", "LOCK-3"))
+def looks_at_the_queue_alone(patch: Patch) -> None:
+    """Who stands first among those that wait wins, whether or not the seat is taken."""
+
+    def may_win(self: _Election, candidate: _Candidate) -> bool:
+        return not self.queue or self.queue[0] == candidate
+
+    patch(_Election, "may_win", may_win)
+
+
+@mutant("keeps-the-dead-in-the-queue", breaks="LEAD-2")
+def keeps_the_dead_in_the_queue(patch: Patch) -> None:
+    """A session that is over gives up what it holds, and not its places in the queues."""
+
+    def end(original: Callable[..., bool], self: _Space, incarnation: str) -> bool:
+        queues = {election: list(place.queue) for election, place in self.elections.items()}
+        ended = original(self, incarnation)
+        for election, queue in queues.items():
+            self.elections[election].queue = queue
+        return ended
+
+    patch.wrap(_Space, "end", end)
+
+
+@mutant("keeps-the-counter-in-the-seat", breaks=("LEAD-3", "LOCK-4"))
+def keeps_the_counter_in_the_seat(patch: Patch) -> None:
+    """The last token is kept in the record of the seat, which goes when nobody has it: the count begins again."""
+
+    def forget(original: Callable[..., bool], self: _Election, candidate: _Candidate) -> bool:
+        known = original(self, candidate)
+        self.token = 0 if self.holder is None else self.token
+        return known
+
+    patch.wrap(_Election, "forget", forget)
+
+
+@mutant(
+    "resigns-by-name-alone",
+    breaks=("LEAD-4", "LEAD-16", "LOCK-6"),
+    like="hazard: renew or release acts on someone else's seat",
+)
+def resigns_by_name_alone(patch: Patch) -> None:
+    """A resign looks at the election's name and not at the token: it frees the seat of whoever has it now."""
+
+    def resign(self: MemoryBackend, lease: Lease, seat: Seat) -> Resigned:
+        with self._store.call(self._namespace) as space:
+            holder = space.elections.get(seat.election, _Election()).holder
+            return Resigned(holder is not None and space.forget(seat.election, holder))
+
+    patch(MemoryBackend, "resign", resign)
+
+
+@mutant(
+    "proclaims-by-session-alone",
+    breaks="LEAD-4",
+    like="hazard: renew or release acts on someone else's seat",
+)
+def proclaims_by_session_alone(patch: Patch) -> None:
+    """A proclaim looks whether the session has the seat, and not in which of its terms."""
+
+    def proclaim(
+        original: Callable[..., Proclaimed], self: MemoryBackend, lease: Lease, seat: Seat, value: bytes
+    ) -> Proclaimed:
+        with self._store.call(self._namespace) as space:
+            place = space.elections.get(seat.election, _Election())
+        if place.holder is not None and place.holder.incarnation == lease.incarnation:
+            seat = Seat(seat.election, place.holder.attempt, place.token)
+        return original(self, lease, seat, value)
+
+    patch.wrap(MemoryBackend, "proclaim", proclaim)
+
+
+@mutant("leaves-the-seat-to-its-lease", breaks=("LEAD-5", "LEAD-36"))
+def leaves_the_seat_to_its_lease(patch: Patch) -> None:
+    """A resign makes the holder forget its seat, which the store frees at the session's next heartbeat."""
+
+    def resign(self: MemoryBackend, lease: Lease, seat: Seat) -> Resigned:
+        with self._store.call(self._namespace) as space:
+            return Resigned(_holds(space, lease, seat))
+
+    patch(MemoryBackend, "resign", resign)
+
+
+@mutant("waits-two-ttls-for-the-dead", breaks=("LEAD-6", "LEAD-22"))
+def waits_two_ttls_for_the_dead(patch: Patch) -> None:
+    """A session whose TTL has passed is given another one, in case its heartbeat is just late."""
+
+    def sweep(self: _Space, now: float) -> None:
+        for session in list(self.sessions.values()):
+            if session.deadline + session.ttl <= now:
+                self.end(session.incarnation)
+
+    patch(_Space, "sweep", sweep)
+
+
+@mutant("buries-the-living", breaks="LEAD-22")
+def buries_the_living(patch: Patch) -> None:
+    """A session counts as dead a tenth of a TTL before its lease is over, to be quicker than the others."""
+
+    def sweep(self: _Space, now: float) -> None:
+        for session in list(self.sessions.values()):
+            if session.deadline - session.ttl / 10 <= now:
+                self.end(session.incarnation)
+
+    patch(_Space, "sweep", sweep)
+
+
+@mutant("names-a-candidate-as-the-leader", breaks="LEAD-7")
+def names_a_candidate_as_the_leader(patch: Patch) -> None:
+    """The leader is read from the list of candidates, where who waits stands beside who holds the seat."""
+
+    def leader(
+        original: Callable[..., LeaderRecord | Vacant], space: _Space, place: _Election
+    ) -> LeaderRecord | Vacant:
+        return original(space, replace(place, holder=place.queue[0] if place.queue else place.holder))
+
+    patch.wrap(drumbeat.memory, "_leader", leader)
+
+
+@mutant("tells-milliseconds", breaks="LEAD-7")
+def tells_milliseconds(patch: Patch) -> None:
+    """A candidate is told in milliseconds when the holder can lapse, and counts them as seconds."""
+
+    def campaign(original: Campaign, self: MemoryBackend, *rest: object) -> Won | Waiting:
+        answer = original(self, *rest)
+        if isinstance(answer, Waiting) and answer.retry_after is not None:
+            return replace(answer, retry_after=answer.retry_after * 1000)
+        return answer
+
+    patch.wrap(MemoryBackend, "campaign", campaign)
+
+
+@mutant("withdraws-holders-alone", breaks=("LEAD-10", "LEAD-23", "LEAD-29"))
+def withdraws_holders_alone(patch: Patch) -> None:
+    """A withdraw frees the seat if the attempt has it, and leaves an attempt that waits in the queue."""
+
+    def withdraw(self: MemoryBackend, lease: Lease, election: str, attempt: int) -> Withdrawn:
+        with self._store.call(self._namespace) as space:
+            me = _Candidate(lease.incarnation, attempt)
+            holds = space.elections.get(election, _Election()).holder == me
+            return Withdrawn(holds and space.forget(election, me))
+
+    patch(MemoryBackend, "withdraw", withdraw)
+
+
+@mutant("withdraws-from-the-queue-alone", breaks="LEAD-20")
+def withdraws_from_the_queue_alone(patch: Patch) -> None:
+    """A withdraw takes the attempt out of the queue, and overlooks that it has won meanwhile."""
+
+    def withdraw(self: MemoryBackend, lease: Lease, election: str, attempt: int) -> Withdrawn:
+        with self._store.call(self._namespace) as space:
+            me = _Candidate(lease.incarnation, attempt)
+            waits = me in space.elections.get(election, _Election()).queue
+            return Withdrawn(waits and space.forget(election, me))
+
+    patch(MemoryBackend, "withdraw", withdraw)
+
+
+@mutant("withdraws-the-whole-session", breaks="LEAD-21")
+def withdraws_the_whole_session(patch: Patch) -> None:
+    """A withdraw looks for the session among the candidates and holders, and not for its attempt."""
+
+    def withdraw(self: MemoryBackend, lease: Lease, election: str, attempt: int) -> Withdrawn:
+        with self._store.call(self._namespace) as space:
+            place = space.elections.get(election, _Election())
+            ours = [one for one in (*place.queue, place.holder) if one and one.incarnation == lease.incarnation]
+            return Withdrawn(sum(space.forget(election, one) for one in ours) > 0)
+
+    patch(MemoryBackend, "withdraw", withdraw)
+
+
+@mutant("serves-the-last-first", breaks=("LEAD-12", "LEAD-25"))
+def serves_the_last_first(patch: Patch) -> None:
+    """The queue is a stack: who came last is served first."""
+
+    def campaign(original: Campaign, self: MemoryBackend, lease: Lease, election: str, *rest: object) -> Won | Waiting:
+        with self._store.call(self._namespace) as space:
+            before = list(space.elections.get(election, _Election()).queue)
+        answer = original(self, lease, election, *rest)
+        with self._store.call(self._namespace) as space:
+            place = space.elections[election]
+            new = [one for one in place.queue if one not in before]
+            place.queue = new + [one for one in place.queue if one not in new]
+        return answer
+
+    patch.wrap(MemoryBackend, "campaign", campaign)
+
+
+@mutant("serves-whoever-asks", breaks=("LEAD-12", "LEAD-24"))
+def serves_whoever_asks(patch: Patch) -> None:
+    """A seat that is free goes to the first that asks, although others have waited longer."""
+
+    def may_win(self: _Election, candidate: _Candidate) -> bool:
+        return self.holder is None
+
+    patch(_Election, "may_win", may_win)
+
+
+@mutant(
+    "keeps-what-was-won-too-late",
+    breaks=("LEAD-15", "LEAD-31"),
+    like="hazard: a request that timed out is applied later",
+)
+def keeps_what_was_won_too_late(patch: Patch) -> None:
+    """A heartbeat renews every seat of the session, also those of attempts that the session has given up."""
+
+    def remove(original: Callable[..., None], space: _Space, lease: Lease, holdings: Holdings) -> None:
+        held = [
+            Seat(election, place.holder.attempt, place.token)
+            for election, place in space.elections.items()
+            if place.holder is not None and place.holder.incarnation == lease.incarnation
+        ]
+        original(space, lease, replace(holdings, seats=tuple({*holdings.seats, *held})))
+
+    patch.wrap(drumbeat.memory, "_remove_abandoned", remove)
+
+
+@mutant("takes-the-value-of-the-repetition", breaks="LEAD-17")
+def takes_the_value_of_the_repetition(patch: Patch) -> None:
+    """A campaign that is repeated by its winner replaces the value, so a late repetition undoes a proclaim."""
+
+    def campaign(original: Campaign, self: MemoryBackend, lease: Lease, election: str, *rest: object) -> Won | Waiting:
+        answer = original(self, lease, election, *rest)
+        value = rest[-1]
+        if isinstance(answer, Won) and isinstance(value, bytes):
+            with self._store.call(self._namespace) as space:
+                space.elections[election].value = value
+        return answer
+
+    patch.wrap(MemoryBackend, "campaign", campaign)
+
+
+@mutant("forgets-candidacies", breaks=("LEAD-18", "LEAD-24"))
+def forgets_candidacies(patch: Patch) -> None:
+    """A heartbeat takes for abandoned whatever is no seat that the session knows of, its candidacies included."""
+
+    def remove(original: Callable[..., None], space: _Space, lease: Lease, holdings: Holdings) -> None:
+        original(space, lease, replace(holdings, candidacies=()))
+
+    patch.wrap(drumbeat.memory, "_remove_abandoned", remove)
+
+
+@mutant("mints-a-token-at-every-change", breaks="LEAD-19")
+def mints_a_token_at_every_change(patch: Patch) -> None:
+    """The token is the version of the seat's record, which a proclaim moves on."""
+
+    def proclaim(
+        original: Callable[..., Proclaimed], self: MemoryBackend, lease: Lease, seat: Seat, value: bytes
+    ) -> Proclaimed:
+        answer = original(self, lease, seat, value)
+        if answer.was_held:
+            with self._store.call(self._namespace) as space:
+                space.elections[seat.election].token += 1
+        return answer
+
+    patch.wrap(MemoryBackend, "proclaim", proclaim)
+
+
+@mutant("proclaims-to-nobody", breaks=("LEAD-19", "LEAD-26", "WATCH-10"))
+def proclaims_to_nobody(patch: Patch) -> None:
+    """A proclaim checks that the seat is held, says so, and leaves the value of the win in place."""
+
+    def proclaim(self: MemoryBackend, lease: Lease, seat: Seat, value: bytes) -> Proclaimed:
+        with self._store.call(self._namespace) as space:
+            held = _holds(space, lease, seat)
+            space.changed |= {LeaderSubject(seat.election)} if held else set()
+            return Proclaimed(held)
+
+    patch(MemoryBackend, "proclaim", proclaim)

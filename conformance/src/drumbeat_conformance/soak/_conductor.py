@@ -1,0 +1,220 @@
+"""Conducting a soak: a crew at work, one fault after another, and the checker beside."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, final
+
+from drumbeat import ConfigurationError
+from drumbeat.hookspecs import BackendProfile, Capability
+from drumbeat_conformance.arena import Arena
+from drumbeat_conformance.proxy import Proxy
+from drumbeat_conformance.soak._crew import Ground, Worker
+from drumbeat_conformance.soak._plagues import Plague, Scene, plagues
+from drumbeat_conformance.soak._progress import Progress
+from drumbeat_conformance.soak._report import SoakReport, judge
+from drumbeat_conformance.soak._watchman import Watchman
+from drumbeat_conformance.target import Site
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from drumbeat_conformance.target import Target
+
+#: How often a second fault comes with the first.
+_TOGETHER: Final = 0.25
+#: Seconds between two looks at everything.
+_LOOK: Final = 0.1
+
+
+def soak(
+    target: Target,
+    seconds: float,
+    *,
+    seed: int = 0,
+    processes: int = 4,
+    say: Callable[[str], None] = print,
+) -> SoakReport:
+    """Run a group of processes under random faults for so many seconds, with the checker on; return what came of it.
+
+    Each process watches the group, campaigns for a seat and increments a counter under a lock, on a store or namespace
+    of its own. They are killed and stopped; where a server stands behind the target, the link of each is disturbed, and
+    a server that the target starts is paused and restarted. The faults are followed by a time of rest, in which all
+    views must agree. `say` is given the lines to print, those of the report last; on a terminal a changing line stands
+    below them. The first SIGINT ends the faults early.
+
+    Raises ConfigurationError for a store that only one process reaches, or fewer than two processes.
+    """
+    if target.in_process or target.fake_time:
+        raise ConfigurationError(f"a soak runs several processes, but a {target.scheme} store is reached by one alone")
+    if processes < 2:  # noqa: PLR2004 - one is no group
+        raise ConfigurationError(f"a soak needs at least 2 processes, not {processes}")
+    with ExitStack() as stack, _interruptible() as interrupted:
+        conductor = _Conductor(target, stack, seed=seed, processes=processes, progress=Progress(say))
+        report = conductor.run(seconds, interrupted)
+    for line in report.lines():
+        say(line)
+    return report
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Give an event that the first SIGINT sets, in the main thread; the second one does what it did before."""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        interrupted.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@final
+class _Conductor:
+    """One soak."""
+
+    def __init__(self, target: Target, stack: ExitStack, *, seed: int, processes: int, progress: Progress) -> None:
+        self._target = target
+        self._seed = seed
+        self._progress = progress
+        self._draw = random.Random(seed)  # noqa: S311 - repeatable, nothing secret
+        self._faults: Counter[str] = Counter()
+        self._problems: list[str] = []
+        site = _site(target, stack)
+        self._profile = _profile(target, site)
+        self._grace = _grace(self._profile, target.ttl)
+        self._folder = Path(tempfile.mkdtemp(prefix="drumbeat-soak-"))
+        self._watchman = Watchman(self._folder, grace=self._grace)
+        stack.callback(self._watchman.end)
+        workers = [self._hire(number, site, stack) for number in range(processes)]
+        self._scene = Scene(
+            workers=workers,
+            server=site.server,
+            restarts=Capability.PERSISTENT in self._profile.capabilities,
+            ttl=target.ttl,
+            draw=self._draw,
+        )
+
+    def run(self, seconds: float, interrupted: threading.Event) -> SoakReport:
+        """Make faults for so long, let all come to rest, and judge."""
+        started = time.monotonic()
+        self._plague(started, seconds, interrupted)
+        lasted = time.monotonic() - started
+        self._progress.say(f"{lasted:.0f} s of faults are over; {self._grace:.0f} s of rest, in which views must agree")
+        self._rest(self._grace + self._target.ttl)
+        for worker in self._scene.workers:
+            problem = worker.finish(within=30 * self._target.ttl)
+            self._problems += [] if problem is None else [problem]
+        figures, violations = judge(self._folder, grace=self._grace)
+        violations += self._problems
+        if not violations:
+            shutil.rmtree(self._folder)
+        return SoakReport(
+            target=self._target.scheme,
+            server=self._profile.server,
+            seed=self._seed,
+            processes=len(self._scene.workers),
+            seconds=round(lasted, 3),
+            interrupted=interrupted.is_set(),
+            faults=dict(self._faults),
+            figures=figures,
+            violations=tuple(violations),
+            histories=str(self._folder) if violations else None,
+        )
+
+    def _hire(self, number: int, site: Site, stack: ExitStack) -> Worker:
+        url, link = site.url, None
+        address = site.address if self._target.serves(site) else None
+        if address is not None:
+            link = stack.enter_context(Proxy(*address))
+            url = url.replace("{}:{}".format(*address), link.address)
+        ground = Ground(url=url, namespace=self._namespace, ttl=self._target.ttl, folder=self._folder)
+        worker = Worker(number, ground, link=link, draw=self._draw)
+        stack.callback(worker.end)
+        return worker
+
+    @property
+    def _namespace(self) -> str:
+        # The folder's name is one that nobody has used.
+        return self._folder.name
+
+    def _plague(self, started: float, seconds: float, interrupted: threading.Event) -> None:
+        bag: list[Plague] = []
+        while not interrupted.is_set() and time.monotonic() - started < seconds:
+            self._pass(self._draw.uniform(0.3, 1.5) * self._target.ttl, started, seconds, interrupted)
+            if not bag:
+                # Each comes once before any comes again.
+                bag = plagues(self._scene)
+                self._draw.shuffle(bag)
+            chosen = [bag.pop()]
+            if bag and self._draw.random() < _TOGETHER and bag[-1].name.split()[0] != chosen[0].name.split()[0]:
+                chosen.append(bag.pop())
+            with ExitStack() as stack:
+                for plague in chosen:
+                    self._faults[plague.name] += 1
+                    stack.enter_context(plague.strike(self._scene))
+                longest = max(self._draw.uniform(one.shortest, one.longest) for one in chosen)
+                self._pass(longest * self._target.ttl, started, seconds, interrupted)
+
+    def _pass(self, pause: float, started: float, seconds: float, interrupted: threading.Event) -> None:
+        """Let time pass, and tell how it goes."""
+        until = min(time.monotonic() + pause, started + seconds)
+        while time.monotonic() < until and not interrupted.wait(min(_LOOK, max(0.0, until - time.monotonic()))):
+            self._look()
+            self._progress.show(self._state(time.monotonic() - started, seconds))
+
+    def _rest(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self._look()
+            time.sleep(_LOOK)
+
+    def _look(self) -> None:
+        self._watchman.look()
+        for news in self._watchman.news:
+            self._progress.say(f"VIOLATED: {news}")
+        self._watchman.news.clear()
+
+    def _state(self, passed: float, seconds: float) -> str:
+        figures = self._watchman.figures
+        return (
+            f"{passed:5.0f} of {seconds:.0f} s: {sum(self._faults.values())} faults, {figures.terms} terms, "
+            f"{figures.operations} operations, {figures.increments} increments, "
+            f"{sum(figures.violations.values())} violations"
+        )
+
+
+def _site(target: Target, stack: ExitStack) -> Site:
+    """Return a place, with its server if the target starts them."""
+    if target.own is None:
+        return stack.enter_context(target.calm())
+    server = stack.enter_context(target.own())
+    return Site(server.url, server)
+
+
+def _profile(target: Target, site: Site) -> BackendProfile:
+    with Arena(target, site) as arena:
+        return arena.profile
+
+
+def _grace(profile: BackendProfile, ttl: float) -> float:
+    """Return how long a change may take to be seen by all, and a dead session to be gone, on a busy machine."""
+    bounds = (profile.failover.seconds(ttl), profile.eviction.seconds(ttl))
+    return max(bounds) + 2 * ttl + 2 * profile.limits.poll_interval
