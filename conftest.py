@@ -24,6 +24,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
         def _split_scope(self, nodeid: str) -> str:
             file, _, test = nodeid.partition("::")
             backend = _BACKEND.search(test)
-            return f"{file} {backend[1] if backend else ''}"
+            # The guarantees that one class tests are one run.
+            run = test.partition("::")[0] if "::" in test.partition("[")[0] else ""
+            return f"{file} {run} {backend[1] if backend else ''}"
 
     return ByFileAndBackend(config, log)

@@ -44,6 +44,7 @@ def _arguments() -> argparse.Namespace:
     add("--module", action="append", default=[], help="run those of this module, like lead")
     add("--of", action="append", default=[], metavar="BACKEND", help="run those of this backend, like redis")
     add("--full", action="store_true", help="every guarantee on every mutant, where time is real too: takes long")
+    add("--quick", action="store_true", help="the named guarantees alone, where time is fake too")
     add("--real-time", action="store_true", help="the machine's clock for stores in memory too")
     add("--json", type=Path, metavar="FILE", help="write the matrix there as JSON")
     add("--markdown", type=Path, metavar="FILE", help="write the matrix there as Markdown")
@@ -67,7 +68,7 @@ def _results(chosen: dict[str, Mutant], arguments: argparse.Namespace) -> Result
         failed = ", ".join(report.failed) or "nothing"
         print(f"[{time.monotonic() - started:5.1f} s] {name}: {failed} failed", flush=True)
 
-    choice = Choice(full=arguments.full, real_time=arguments.real_time)
+    choice = Choice(full=arguments.full, quick=arguments.quick, real_time=arguments.real_time)
     with Bench(choice=choice, workers=arguments.workers, tell=tell) as bench:
         controls, reports = bench.run(list(chosen.values()))
     return Results(mutants=chosen, reports=reports, controls=controls, catalogue=CATALOGUE)

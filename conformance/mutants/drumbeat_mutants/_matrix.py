@@ -28,7 +28,7 @@ def as_text(results: Results) -> str:
 
 def as_markdown(results: Results) -> str:
     """Return a table of all mutants with their bugs, then the matrix by families."""
-    lines = ["| mutant | of | the bug | like | killed by | noticed by too |", "|---|---|---|---|---|---|"]
+    lines = [_LEGEND, "", "| mutant | of | the bug | like | killed by | noticed by too |", "|---|---|---|---|---|---|"]
     for name, one in results.mutants.items():
         if name in results.reports:
             killing, also = ", ".join(kills(results, name)), ", ".join(_others(results, name))
@@ -36,7 +36,7 @@ def as_markdown(results: Results) -> str:
     for family, ids in _families(results).items():
         lines += ["", f"### {family}", "", "| mutant | " + " | ".join(ids) + " |", "|---|" + ":-:|" * len(ids)]
         for name in _noticed_by(results, ids):
-            marks = " | ".join(_mark(results, name, id_).replace(".", " ") for id_ in ids)
+            marks = " | ".join(_mark(results, name, id_) or " " for id_ in ids)
             lines.append(f"| `{name}` | {marks} |")
     return "\n".join(lines) + "\n"
 

@@ -5,6 +5,7 @@ Run as a program, this is the parent of such processes.
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import signal
@@ -14,9 +15,11 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Final, NoReturn, final
 
+from drumbeat._plugins import BACKENDS
 from drumbeat_conformance import guarantees as _entered  # noqa: F401 - importing it enters them
 from drumbeat_conformance.guarantee import CATALOGUE, Guarantee, Tier
 from drumbeat_conformance.run import Run
@@ -90,6 +93,9 @@ def main() -> None:
     The fork spares every mutant the imports; nothing here has begun a thread by then. The answer is null for a job
     that had to be ended.
     """
+    # What is installed stays so; to ask for it at every connection would take a third of the time.
+    importlib.metadata.entry_points = cache(importlib.metadata.entry_points)  # type: ignore[assignment]
+    importlib.metadata.entry_points(group=BACKENDS)
     for line in sys.stdin:
         job = Job(**json.loads(line))
         pid = os.fork()

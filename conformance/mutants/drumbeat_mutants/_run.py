@@ -71,6 +71,8 @@ class Choice:
 
     #: Every guarantee on every mutant, rather than only the named ones where time is real.
     full: bool = False
+    #: The named guarantees alone, where time is fake too.
+    quick: bool = False
     #: The machine's clock for stores in memory too.
     real_time: bool = False
     #: Seconds of real time for a guarantee in fake time, where each takes milliseconds unless it hangs, and for all.
@@ -85,7 +87,9 @@ class Choice:
         """Return what to test on a target for a mutant that breaks these guarantees."""
         fake = self.is_fake(of)
         first = [id_ for id_ in dict.fromkeys(named) if id_ in CATALOGUE]
-        tiers: set[Tier] = {"contract"} if fake else {"contract", "faults"} if self.full else set()
+        tiers: set[Tier] = {"contract"} if fake and not self.quick else set()
+        if self.full and not fake:
+            tiers = {"contract", "faults"}
         rest = [one.id for one in sorted(CATALOGUE.values(), key=lambda one: one.order) if one.tier in tiers]
         limits = {**_LIMITS, "contract": self.fake_limit} if fake else _LIMITS
         return Plan(of=of, url=url, fake_time=fake, guarantees=tuple(dict.fromkeys([*first, *rest])), limits=limits)

@@ -4,32 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from drumbeat import SessionLost, State
+from drumbeat import State
 from drumbeat._dispatcher import Dispatcher
-from drumbeat._election import Attempt, Campaign
 from drumbeat._events import Event
-from drumbeat._group import Group, GroupWatch
+from drumbeat._group import GroupWatch
 from drumbeat._incarnation import Incarnation
 from drumbeat._keeper import Keeper
 from drumbeat._streams import Subscription
 from drumbeat._term import Term
 from drumbeat._timing import Timing
-from drumbeat.hookspecs import Lease, Membership, Seat, Subject
+from drumbeat.hookspecs import Membership, Seat, Subject
 from drumbeat_mutants import Patch, mutant
 
 #: A bound method, before it was broken.
 Original = Callable[..., object]
-
-
-@mutant("drops-terms-at-the-first-failure", breaks="BEAT-28")
-def drops_terms_at_the_first_failure(patch: Patch) -> None:
-    """One heartbeat without an answer ends all terms, long before the deadline."""
-
-    def failed(original: Original, self: Keeper, incarnation: Incarnation, error: Exception) -> None:
-        original(self, incarnation, error)
-        self.lose(incarnation, str(error))
-
-    patch.wrap(Keeper, "_beat_failed", failed)
 
 
 @mutant("says-nothing-of-an-outage", breaks="BEAT-28", like="hazard: read-only mode counts as SUSPENDED")
@@ -110,83 +98,6 @@ def tells_the_loss_while_it_holds(patch: Patch) -> None:
     patch.wrap(Term, "_revoke", revoke)
 
 
-@mutant("rejoins-with-its-first-metadata", breaks="BEAT-8")
-def rejoins_with_its_first_metadata(patch: Patch) -> None:
-    """After a reopening, a group is joined with the metadata of the first join, whatever was updated since."""
-
-    def update(original: Original, self: Group, metadata: dict[str, object]) -> object:
-        before = self._keeper.wanted.get(self.name)
-        answer = original(self, metadata)
-        if before is not None:
-            self._keeper.wanted[self.name] = before
-        return answer
-
-    patch.wrap(Group, "update", update)
-
-
-@mutant("rejoins-what-it-has-left", breaks="BEAT-8")
-def rejoins_what_it_has_left(patch: Patch) -> None:
-    """A group that was left is joined again when the session is opened again."""
-
-    def leave(original: Original, self: Group) -> object:
-        before = self._keeper.wanted.get(self.name)
-        answer = original(self)
-        if before is not None:
-            self._keeper.wanted[self.name] = before
-        return answer
-
-    patch.wrap(Group, "leave", leave)
-
-
-@mutant("passes-off-the-last-view", breaks="BEAT-29")
-def passes_off_the_last_view(patch: Patch) -> None:
-    """While the server does not answer, the last view is given for the present one."""
-    views: dict[tuple[Keeper, str], object] = {}
-
-    def members(original: Original, self: Group) -> object:
-        try:
-            views[self._keeper, self.name] = original(self)
-        except Exception:
-            if (self._keeper, self.name) not in views:
-                raise
-        return views[self._keeper, self.name]
-
-    patch.wrap(Group, "members", members)
-
-
-@mutant("leaves-the-session-to-lapse", breaks="BEAT-7")
-def leaves_the_session_to_lapse(patch: Patch) -> None:
-    """Closing a session only stops its heartbeats, so that everybody waits for the end of its lease."""
-
-    def release(self: Keeper, lease: Lease, *, timeout: float) -> None:
-        self.backend.drop_session(lease)
-
-    patch(Keeper, "_release", release)
-
-
-@mutant("gives-up-with-its-session", breaks="LEAD-32")
-def gives_up_with_its_session(patch: Patch) -> None:
-    """A campaign ends with an error when the session is lost, although it is opened again."""
-
-    def run_in(original: Original, self: Campaign, incarnation: Incarnation) -> object:
-        term = original(self, incarnation)
-        if term is None:
-            raise SessionLost("the session was lost while its campaign waited")
-        return term
-
-    patch.wrap(Campaign, "_run_in", run_in)
-
-
-@mutant("leaves-its-candidacy-behind", breaks="LEAD-30")
-def leaves_its_candidacy_behind(patch: Patch) -> None:
-    """A campaign that gives up withdraws nothing: the attempt stays in the queue, and wins for nobody."""
-
-    def abandon(self: Attempt) -> None:
-        self._keeper.check()
-
-    patch(Attempt, "abandon", abandon)
-
-
 @mutant("hears-nothing-after-a-reopening", breaks="WATCH-16", like="hazard: watches lost on expiry")
 def hears_nothing_after_a_reopening(patch: Patch) -> None:
     """A watch belongs to the incarnation that it was set in, and is not set again in the next one."""
@@ -219,13 +130,3 @@ def lets_observers_delay_it(patch: Patch) -> None:
             observer(event=event)
 
     patch(Dispatcher, "emit", emit)
-
-
-@mutant("calls-back-in-the-heart-of-it", breaks="LEAD-34", like="hazard: callback on the client's I/O thread")
-def calls_back_in_the_heart_of_it(patch: Patch) -> None:
-    """Callbacks run on the thread that sends heartbeats and watches the deadline."""
-
-    def call(self: Dispatcher, callback: Callable[[], None]) -> None:
-        self._run(callback)
-
-    patch(Dispatcher, "call", call)

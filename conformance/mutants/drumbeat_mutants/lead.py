@@ -40,15 +40,20 @@ def looks_at_the_queue_alone(patch: Patch) -> None:
 @mutant("keeps-the-dead-in-the-queue", breaks="LEAD-2")
 def keeps_the_dead_in_the_queue(patch: Patch) -> None:
     """A session that is over gives up what it holds, and not its places in the queues."""
+    haunted: list[_Election] = []
 
     def end(original: Callable[..., bool], self: _Space, incarnation: str) -> bool:
-        queues = {election: list(place.queue) for election, place in self.elections.items()}
-        ended = original(self, incarnation)
-        for election, queue in queues.items():
-            self.elections[election].queue = queue
-        return ended
+        haunted.extend(
+            place for place in self.elections.values() if any(one.incarnation == incarnation for one in place.queue)
+        )
+        return original(self, incarnation)
+
+    def may_win(original: Callable[..., bool], self: _Election, candidate: _Candidate) -> bool:
+        first_is_dead = any(place is self for place in haunted)
+        return not first_is_dead and original(self, candidate)
 
     patch.wrap(_Space, "end", end)
+    patch.wrap(_Election, "may_win", may_win)
 
 
 @mutant("keeps-the-counter-in-the-seat", breaks=("LEAD-3", "LOCK-4"))

@@ -17,11 +17,11 @@ from drumbeat_conformance.proxy import Proxy
 from drumbeat_conformance.waiting import Background, eventually, pass_seconds
 
 if TYPE_CHECKING:
-    from drumbeat._clock import Clock
     from types import TracebackType
     from typing import Self
 
     from drumbeat import Session
+    from drumbeat._clock import Clock
     from drumbeat._facade import Backend
     from drumbeat.hookspecs import BackendProfile
     from drumbeat_conformance.target import ControlledServer, Site, Target

@@ -120,7 +120,7 @@ class GuaranteeItem(pytest.Item):
         if self.config.pluginmanager.hasplugin("timeout"):
             # It would count the wait for its turn; the run itself ends what hangs, after the guarantee's own limit.
             self.add_marker(pytest.mark.timeout(0))
-        if self.config.pluginmanager.hasplugin("xdist"):
+        if self.config.getoption("loadgroup", default=False):
             self.add_marker(pytest.mark.xdist_group(parent.nodeid))
 
     def runtest(self) -> None:

@@ -79,11 +79,10 @@ _SERVERS: Final[dict[str, StartServer]] = {
     "zookeeper": servers.start_zookeeper,
     "etcd": servers.start_etcd,
 }
-#: The same with a wall clock of its own. etcd's program makes its system calls itself, so that nothing comes between.
+#: The same with a wall clock of its own. memcached looks at that only when it starts, etcd's program makes its system
+#: calls itself, so that nothing comes between, and under libfaketime ZooKeeper takes half a minute to start.
 _CLOCKED: Final[dict[str, StartClockedServer]] = {
     "redis": partial(servers.start_redis, steppable=True),
-    "memcached": partial(servers.start_memcached, steppable=True),
-    "zookeeper": partial(servers.start_zookeeper, steppable=True),
 }
 #: Stores that live in the process that made them.
 _IN_PROCESS: Final = frozenset({"memory", "memory-cas"})

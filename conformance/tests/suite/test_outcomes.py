@@ -69,13 +69,14 @@ class TestMine(Conformance):
 )
 
 PLAIN = GUARANTEES + "for number in range(1, 5):\n    enter(number, lambda arena: None)\n\n"
-ONE_CLASS = PLAIN + "class TestMine(Conformance):\n    target = 'memory'\n"
+A_CLASS = "class TestMine(Conformance):\n    target = 'memory'\n"
+ONE_CLASS = PLAIN + A_CLASS
 
 
 def outcomes(path: Path) -> dict[str, tuple[str, str]]:
     """Return the outcome and the message of each guarantee, from JUnit's file."""
     found = {}
-    for case in ET.parse(path).iter("testcase"):
+    for case in ET.parse(path).iter("testcase"):  # noqa: S314 - pytest wrote it
         (problem,) = case.findall("failure") + case.findall("error") + case.findall("skipped") or [None]
         result = "passed" if problem is None else problem.get("type") or problem.tag
         message = "" if problem is None else str(problem.get("message"))
@@ -107,7 +108,7 @@ def test_each_outcome_in_pytests_words(quiet: pytest.Pytester) -> None:
     left_out = {f"test_case_{number}": "pytest.skip" for number in (10, 11, 12)}
     assert {"test_case_1": "passed", "test_case_7": "pytest.xfail", **broken, **left_out} == results
     result.assert_outcomes(passed=1, failed=10, skipped=3, xfailed=1)
-    assert 1 == result.ret
+    assert result.ret == 1
 
 
 def test_each_failure_names_the_guarantee(quiet: pytest.Pytester) -> None:
@@ -127,10 +128,10 @@ def test_each_failure_names_the_guarantee(quiet: pytest.Pytester) -> None:
         "declared as a known failure (slow disk; https://example.org/issues/1) but holds"
         in (found["test_case_8__number_8"][1])
     )
-    assert "slow disk (https://example.org/issues/1)" == found["test_case_7__number_7"][1]
-    assert "not claimed: volatile" == found["test_case_10__number_10"][1]
-    assert "there is no server" == found["test_case_11__number_11"][1]
-    assert "concerns redis:// alone" == found["test_case_12__number_12"][1]
+    assert found["test_case_7__number_7"][1] == "slow disk (https://example.org/issues/1)"
+    assert found["test_case_10__number_10"][1] == "not claimed: volatile"
+    assert found["test_case_11__number_11"][1] == "there is no server"
+    assert found["test_case_12__number_12"][1] == "concerns redis:// alone"
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ def test_only_what_was_selected_is_tested(quiet: pytest.Pytester, options: list[
     result = quiet.runpytest_subprocess(*options)
     result.assert_outcomes(passed=len(expected), deselected=4 - len(expected) if options[0].startswith("-") else 0)
     assert expected == sorted(number for number, _ in ran(quiet.path))
-    assert 1 == len({process for _, process in ran(quiet.path)})
+    assert len({process for _, process in ran(quiet.path)}) == 1
 
 
 def test_the_first_failure_can_end_it(quiet: pytest.Pytester) -> None:
@@ -167,7 +168,7 @@ def test_the_first_failure_can_end_it(quiet: pytest.Pytester) -> None:
 def test_nothing_selected_is_no_success(quiet: pytest.Pytester) -> None:
     """A selection that matches nothing fails the run."""
     quiet.makepyfile(ONE_CLASS)
-    assert pytest.ExitCode.NO_TESTS_COLLECTED == quiet.runpytest_subprocess("-k", "CASE-9").ret
+    assert quiet.runpytest_subprocess("-k", "CASE-9").ret == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
 def test_an_empty_catalogue_is_an_error(quiet: pytest.Pytester) -> None:
@@ -190,9 +191,9 @@ def test_without_the_plugin_the_class_fails(quiet: pytest.Pytester) -> None:
 
 def test_markers_of_the_module_are_refused(quiet: pytest.Pytester) -> None:
     """A marker that hides is refused too when it stands above the class."""
-    quiet.makepyfile(PLAIN + "pytestmark = pytest.mark.skip\nclass TestMine(Conformance):\n    target = 'memory'\n")
+    quiet.makepyfile(PLAIN + "pytestmark = pytest.mark.skip\n" + A_CLASS)
     result = quiet.runpytest_subprocess()
-    assert pytest.ExitCode.USAGE_ERROR == result.ret
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*test_case_1__number_1 is marked skip*"])
 
 
@@ -201,16 +202,16 @@ def test_markers_of_the_module_are_refused(quiet: pytest.Pytester) -> None:
     [
         "def pytest_runtest_setup(item):\n    pytest.skip('not here')\n",
         "def pytest_runtest_call(item):\n    pytest.skip('not here')\n",
-        "def pytest_collection_modifyitems(items):\n    for item in items:\n        item.add_marker(pytest.mark.skip)\n",
-        "def pytest_collection_modifyitems(items):\n    for item in items:\n        item.add_marker(pytest.mark.xfail)\n",
+        "def pytest_collection_modifyitems(items):\n    items[0].add_marker(pytest.mark.skip)\n",
+        "def pytest_collection_modifyitems(items):\n    items[0].add_marker(pytest.mark.xfail)\n",
         "@pytest.fixture(autouse=True)\ndef no():\n    pytest.skip('not here')\n",
     ],
     ids=["setup", "call", "skip-marker", "xfail-marker", "fixture"],
 )
 def test_a_conftest_cannot_skip(quiet: pytest.Pytester, hook: str) -> None:
-    """Whatever a conftest.py does to skip a guarantee, or to have it expected to fail, makes it fail or does nothing."""
+    """Whatever a conftest.py does to skip a guarantee, or to have it expected to fail, ends in a failure."""
     quiet.makeconftest(f"import pytest\n{hook}")
-    quiet.makepyfile(GUARANTEES + "enter(1, fails)\nclass TestMine(Conformance):\n    target = 'memory'\n")
+    quiet.makepyfile(GUARANTEES + "enter(1, fails)\n" + A_CLASS)
     quiet.runpytest_subprocess().assert_outcomes(failed=1)
 
 
@@ -234,9 +235,11 @@ def test_a_class_without_target_is_only_a_base(quiet: pytest.Pytester) -> None:
 
 
 @pytest.mark.parametrize(("options", "expected"), [([], {"skipped": 4}), (["--require-servers"], {"errors": 4})])
-def test_a_server_that_cannot_run(quiet: pytest.Pytester, options: list[str], expected: dict[str, int]) -> None:
+def test_a_server_that_cannot_run(
+    quiet: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, options: list[str], expected: dict[str, int]
+) -> None:
     """Where this machine has no way to run the server, the class is left out, or fails if servers are required."""
-    quiet.monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setenv("PATH", "/nonexistent")
     quiet.makepyfile(PLAIN + "class TestMine(Conformance):\n    target = 'redis'\n")
     quiet.runpytest_subprocess("--servers=program", *options).assert_outcomes(**expected)
 

@@ -334,7 +334,7 @@ class Client:
             return self._channels.setdefault(place, made)
 
     def _give_up(self, channel: grpc.Channel) -> None:
-        """Let go of a connection that does not answer: gRPC would wait on a half-open one for as long as it is asked."""
+        """Let go of a connection that does not answer: while it is asked, gRPC waits on a half-open one for ever."""
         with self._lock:
             places = [place for place, known in self._channels.items() if known is channel]
             for place in places:

@@ -3,7 +3,9 @@
 An order explains a history if each operation happened at one moment between its call and its answer. All that may be
 true at a time is kept as a set of configurations: a state, and which of the operations under way have happened. Only
 when an operation is answered must it have happened, so only then are orders tried, and what remains forgets it. Equal
-configurations are one; so the work grows with the number of operations under way at once, not with the length.
+configurations are one; so the work grows with the number of operations under way at once, not with the length. An
+operation that is never answered may happen at any later time or never, so of two configurations that differ in such
+operations alone, the one in which fewer have happened leaves open all that the other does, and stands for both.
 
 - Wing, Gong: "Testing and Verifying Concurrent Objects", 1993.
 - Lowe: "Testing for Linearizability", 2017, whose just-in-time algorithm this is.
@@ -12,15 +14,16 @@ configurations are one; so the work grows with the number of operations under wa
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar, final
 
 from drumbeat_conformance.checker._operation import Operation
 
 S = TypeVar("S", bound=Hashable)
-#: What may be true at a moment: a state, and the operations under way that have happened, by their numbers.
-_Configuration = tuple[S, frozenset[int]]
+#: What may be true at a moment: a state, and the numbers of the operations that have happened: of those under way, and
+#: of those that are never answered.
+_Configuration = tuple[S, frozenset[int], frozenset[int]]
 
 
 class Model(Protocol[S]):
@@ -89,7 +92,7 @@ class _Search(Generic[S]):
     def __init__(self, operations: Sequence[Operation], model: Model[S]) -> None:
         self._operations = operations
         self._model = model
-        self._configurations: set[_Configuration[S]] = {(model.initial, frozenset())}
+        self._configurations: set[_Configuration[S]] = {(model.initial, frozenset(), frozenset())}
         self._under_way: dict[int, None] = {}
         #: Operations that are never answered, by twins, in the order of their calls.
         self._unanswered: defaultdict[Hashable, list[int]] = defaultdict(list)
@@ -104,54 +107,52 @@ class _Search(Generic[S]):
 
     def answer(self, number: int) -> Unexplained[S] | None:
         """Let an operation have happened; return it if it cannot have."""
-        seen = set(self._configurations)
         left: set[_Configuration[S]] = set()
-        stack = list(seen)
-        while stack:
-            configuration = stack.pop()
-            if number in configuration[1]:
-                left.add((configuration[0], configuration[1] - {number}))
-                continue
-            fresh = self._followers(configuration) - seen
-            seen |= fresh
-            stack.extend(fresh)
+        reached = _Reached(self._configurations)
+        for configuration in reached:
+            state, happened, unanswered = configuration
+            if number in happened:
+                left.add((state, happened - {number}, unanswered))
+            else:
+                reached.add(self._followers(configuration))
         if not left:
-            return self._unexplained(number, frozenset(state for state, _ in seen))
+            return self._unexplained(number, reached.states)
         del self._under_way[number]
         self._configurations = left
         self._forget_spent()
         return None
 
-    def _followers(self, configuration: _Configuration[S]) -> set[_Configuration[S]]:
+    def _followers(self, configuration: _Configuration[S]) -> Iterable[_Configuration[S]]:
         """Return what may be true after one more operation."""
-        state, happened = configuration
+        state, happened, unanswered = configuration
+        waiting = [number for number in self._under_way if number not in happened]
         # What changes nothing may as well happen first: no other order is lost by it.
-        free = {n for n in self._under_way if n not in happened and self._step(state, n) == state}
+        free = [number for number in waiting if self._step(state, number) == state]
         if free:
-            return {(state, happened | free)}
-        found: set[_Configuration[S]] = set()
-        for number in self._candidates(happened):
+            return [(state, happened.union(free), unanswered)]
+        found: list[_Configuration[S]] = []
+        for number in waiting:
             after = self._step(state, number)
-            if after is None or after == state:
-                continue
-            then = happened | {number}
-            if not any(self._spent(after, n) for n in self._under_way if n not in then):
-                found.add((after, then))
+            if after is not None and not any(self._spent(after, other) for other in waiting if other != number):
+                found.append((after, happened | {number}, unanswered))
+        for number in self._never_answered(unanswered):
+            after = self._step(state, number)
+            if after is not None and after != state and not any(self._spent(after, other) for other in waiting):
+                found.append((after, happened, unanswered | {number}))
         return found
 
-    def _candidates(self, happened: frozenset[int]) -> list[int]:
-        found = [number for number in self._under_way if number not in happened]
-        for twins in self._unanswered.values():
-            found += [number for number in twins if number not in happened][:1]
-        return found
+    def _never_answered(self, happened: frozenset[int]) -> Iterable[int]:
+        """Return the first of each kind of twins that has not happened."""
+        firsts = (next((n for n in twins if n not in happened), None) for twins in self._unanswered.values())
+        return [number for number in firsts if number is not None]
 
     def _forget_spent(self) -> None:
         """Leave out the unanswered operations that can never happen any more, whatever is true."""
         for twin, numbers in list(self._unanswered.items()):
-            if all(self._spent(state, numbers[0]) for state, _ in self._configurations):
+            if all(self._spent(state, numbers[0]) for state, _, _ in self._configurations):
                 del self._unanswered[twin]
                 gone = frozenset(numbers)
-                self._configurations = {(state, happened - gone) for state, happened in self._configurations}
+                self._configurations = {(state, ours, others - gone) for state, ours, others in self._configurations}
 
     def _step(self, state: S, number: int) -> S | None:
         return self._model.step(state, self._operations[number])
@@ -163,3 +164,39 @@ class _Search(Generic[S]):
         others = [n for n in self._under_way if n != number]
         others += [n for twins in self._unanswered.values() for n in twins]
         return Unexplained(self._operations[number], states, tuple(self._operations[n] for n in sorted(others)))
+
+
+@final
+class _Reached(Generic[S]):
+    """The configurations that can be reached, each given once, and none for which another one stands.
+
+    Those in which fewer unanswered operations have happened come first, so that nothing is given that is not needed.
+    """
+
+    def __init__(self, first: Iterable[_Configuration[S]]) -> None:
+        self._levels: defaultdict[int, list[_Configuration[S]]] = defaultdict(list)
+        self._given: defaultdict[tuple[S, frozenset[int]], list[frozenset[int]]] = defaultdict(list)
+        self.add(first)
+
+    def add(self, configurations: Iterable[_Configuration[S]]) -> None:
+        """Reach some more."""
+        for configuration in configurations:
+            self._levels[len(configuration[2])].append(configuration)
+
+    @property
+    def states(self) -> frozenset[S]:
+        """The states of all that was reached."""
+        return frozenset(state for state, _ in self._given)
+
+    def __iter__(self) -> Iterator[_Configuration[S]]:
+        while self._levels:
+            level = min(self._levels)
+            waiting = self._levels[level]
+            while waiting:
+                configuration = waiting.pop()
+                state, happened, unanswered = configuration
+                known = self._given[state, happened]
+                if not any(other <= unanswered for other in known):
+                    known.append(unanswered)
+                    yield configuration
+            del self._levels[level]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -58,6 +59,33 @@ class Evidence:
         found: defaultdict[tuple[str, str], list[Record]] = defaultdict(list)
         for event in self.recording.events:
             found[event.namespace, event.incarnation].append(event)
+        return found
+
+    @cached_property
+    def ends(self) -> defaultdict[tuple[object, ...], list[Record]]:
+        """The ends that sessions told of their terms, by namespace, incarnation, subject and token."""
+        found: defaultdict[tuple[object, ...], list[Record]] = defaultdict(list)
+        for one in self.recording.events:
+            if one.kind in {"resigned", "term_lost"}:
+                found[one.namespace, one.incarnation, one.subject, one.token].append(one)
+        return found
+
+    def in_force(self, namespace: str, incarnation: str, *, at: float) -> Record | None:
+        """Return the event with the latest deadline that a session may have known by then, or None."""
+        sent, latest = self._deadlines[namespace, incarnation]
+        known = bisect_right(sent, at)
+        return latest[known - 1] if known else None
+
+    @cached_property
+    def _deadlines(self) -> defaultdict[tuple[str, str], tuple[list[float], list[Record]]]:
+        """For each session the times at which a deadline may have been known, each with the latest one until then."""
+        found: defaultdict[tuple[str, str], tuple[list[float], list[Record]]] = defaultdict(lambda: ([], []))
+        # A heartbeat moves the deadline before it is told of, at any time after it was sent.
+        given = [(one.at - (one.seconds or 0.0), one) for one in self.recording.events if one.deadline is not None]
+        for at, one in sorted(given, key=lambda pair: pair[0]):
+            sent, latest = found[one.namespace, one.incarnation]
+            sent.append(at)
+            latest.append(max([*latest[-1:], one], key=lambda event: event.deadline or -math.inf))
         return found
 
     @cached_property
@@ -134,17 +162,13 @@ def _late_uses(evidence: Evidence) -> Iterable[Violation]:
 
 def _ends(evidence: Evidence, term: TermRecord, use: Operation) -> list[tuple[float, str, Record | Operation]]:
     """Return when the term was over for its holder, by what the holder could know when it was asked."""
-    session = evidence.sessions[term.namespace, term.incarnation]
+    told = evidence.ends[term.namespace, term.incarnation, term.subject, term.token]
     ends: list[tuple[float, str, Record | Operation]] = [
-        (one.at, "it was resigned" if one.kind == "resigned" else "it was lost", one)
-        for one in session
-        if one.kind in {"resigned", "term_lost"} and one.subject == term.subject and one.token == term.token
+        (one.at, "it was resigned" if one.kind == "resigned" else "it was lost", one) for one in told
     ]
-    # A heartbeat moves the deadline before it is told of, at any time after it was sent.
-    in_force = [one for one in session if one.deadline is not None and one.at - (one.seconds or 0.0) <= use.called]
-    if in_force:
-        last = max(in_force, key=lambda one: one.deadline or -math.inf)
-        ends.append((last.deadline or -math.inf, "its deadline had passed", last))
+    last = evidence.in_force(term.namespace, term.incarnation, at=use.called)
+    if last is not None and last.deadline is not None:
+        ends.append((last.deadline, "its deadline had passed", last))
     return ends
 
 

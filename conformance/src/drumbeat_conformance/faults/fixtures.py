@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 
 class StartFault(Protocol):
-    """Begins a fault of `drumbeat_conformance.faults`, which is over when the test is; gives what its block is given."""
+    """Begins a fault of `drumbeat_conformance.faults`, which is over when the test is."""
 
     def __call__(self, fault: AbstractContextManager[R], /) -> R:
         """Begin the fault."""

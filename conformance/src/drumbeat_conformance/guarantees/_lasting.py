@@ -15,7 +15,7 @@ __all__ = ["lasting_actor"]
 
 
 def lasting_actor(arena: Arena, member_id: str, *, url: str | None = None) -> Actor:
-    """Return an actor whose lease outlives a guarantee in which nobody beats, connected to `url` in place of the arena's."""
+    """Return an actor whose lease outlives a guarantee in which nobody beats; `url` takes the place of the arena's."""
     actor = Actor(arena, member_id, backend=arena.backend(url=url))
     actor.open(replace(actor.request(), ttl=long_ttl(arena)))
     return actor

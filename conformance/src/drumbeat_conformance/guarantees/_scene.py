@@ -38,7 +38,8 @@ class Scene:
         """Open a session of this process, which records what happens to it."""
         file = self._folder / f"{len(self._files)}.jsonl"
         self._files.append(file)
-        return self.arena.connect(member_id, url=url, observers=[HistoryObserver(file)], **options)
+        given = options | {"observers": [HistoryObserver(file)]}
+        return self.arena.connect(member_id, url=url, **given)  # type: ignore[arg-type]
 
     def member(self, member_id: str, *, ttl: float | None = None) -> Member:
         """Start a process with a session, which records what happens to it."""
@@ -60,12 +61,12 @@ class Scene:
         """Fail if two terms of a seat overlapped, or a token did not rise."""
         self.check_overlaps()
         faults = find_token_faults(self.history())
-        assert [] == faults, f"tokens did not rise: {faults}"
+        assert faults == [], f"tokens did not rise: {faults}"
 
     def check_overlaps(self) -> None:
         """Fail if two terms of a seat overlapped."""
         overlaps = find_overlaps(self.history())
-        assert [] == overlaps, f"terms overlapped: {overlaps}"
+        assert overlaps == [], f"terms overlapped: {overlaps}"
 
 
 @final
@@ -77,6 +78,7 @@ class Holder:
         self.session = session
         self.session.group("g").join({"n": 1})
         self.term: Term = arena.run(lambda: self.session.election("e").campaign(), within=FOUND)
+        self.session.beat()
         self.incarnation = self.session.incarnation
 
     def is_member(self) -> bool:

@@ -7,18 +7,28 @@ from collections.abc import Generator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final, final
 
+from drumbeat import Lock, Timeout
 from drumbeat._clock import Signal
 from drumbeat.history import History, Overlap, Record, TokenFault, find_overlaps, find_token_faults
 from drumbeat.hookspecs import Waiting, hookimpl
 
 if TYPE_CHECKING:
-    from drumbeat import Event
+    from drumbeat import Election, Event
     from drumbeat._clock import Clock
 
-__all__ = ["LONG", "AnswersLate", "Asked", "Recorder"]
+__all__ = ["LONG", "AnswersLate", "Asked", "Recorder", "wins_at_once"]
 
 #: Seconds of a TTL that nobody waits for: what happens, happens for another reason.
 LONG: Final = 60.0
+
+
+def wins_at_once(seat: Election | Lock) -> bool:
+    """Try once to win a free seat, and give it up again; return whether it was won."""
+    take = seat.acquire if isinstance(seat, Lock) else seat.campaign
+    try:
+        return take(timeout=0.0).resign()
+    except Timeout:
+        return False
 
 
 @final

@@ -70,7 +70,7 @@ def nobody_is_dead_before_its_ttl(arena: Arena) -> None:
     seat = silent.win("e")
     for _ in range(2):
         silent.beat()
-        arena.pass_time(0.8, other)
+        arena.pass_time(0.7, other)
         assert {"a"} == set(other.members("g"))
         assert isinstance(other.campaign("e"), Waiting)
         assert leader_id(other.leader("e")) == "a"
@@ -163,9 +163,9 @@ def an_opening_repeated_is_the_same_session_renewed(arena: Arena) -> None:
     request = replace(actor.request(), incarnation=actor.lease.incarnation)
     actor.join("g")
     assert {"a"} == set(watcher.members("g"))
-    arena.pass_time(0.75, watcher)
+    arena.pass_time(0.6, watcher)
     assert actor.lease == actor.backend.open_session(request, timeout=TIMEOUT)
-    arena.pass_time(0.75, watcher)
+    arena.pass_time(0.6, watcher)
     assert {"a"} == set(watcher.members("g"))
     assert actor.beat().lost == ()
 

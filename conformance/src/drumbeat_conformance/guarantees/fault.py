@@ -26,6 +26,7 @@ CHURNERS: Final = 4
 CROWD: Final = 100
 CROWDED: Final = 150.0
 SHARDS: Final = 12
+ITEMS: Final = 60
 
 
 def lead(scene: Scene, *, ttl: float | None = None) -> Member:
@@ -33,6 +34,8 @@ def lead(scene: Scene, *, ttl: float | None = None) -> Member:
     leader = scene.member("leader", ttl=ttl)
     leader.ask("join", "g")
     leader.win("e")
+    # Its first heartbeats have been answered by then.
+    scene.arena.wait(scene.arena.ttl / 2)
     return leader
 
 
@@ -54,14 +57,14 @@ def a_leader_that_was_frozen_holds_nothing_when_it_wakes(arena: Arena) -> None:
         arena.wait(arena.ttl / 50)
         looks += leader.looks("e")
     assert any(look.held for look in looks if look.at < won)
-    assert [] == [look for look in looks if look.held and look.at >= won]
+    assert [look for look in looks if look.held and look.at >= won] == []
     assert term.held
     scene.check()
 
 
 @guarantee("FAULT-5", tier="faults", needs=Needs.PROCESSES)
 def a_killed_leader_is_replaced_within_the_bound(arena: Arena) -> None:
-    """When a leader is killed, a waiting candidate wins within the bound, and the dead one leaves its groups in time."""
+    """When a leader is killed, a waiting candidate wins within the bound, and the dead one leaves its groups."""
     scene = Scene(arena)
     leader = lead(scene)
     successor = scene.connect("successor")
@@ -80,12 +83,12 @@ def a_forked_child_holds_nothing_and_releases_nothing(arena: Arena) -> None:
     leader = lead(scene)
     onlooker = scene.connect("onlooker")
     before = onlooker.election("e").leader()
-    assert 0 == leader.ask("fork", "g", "e"), "some of the checks in the child failed"
+    assert leader.ask("fork", "g", "e") == 0, "some of the checks in the child failed"
     leader.ask("look", "e")
     arena.wait(2 * arena.ttl)
-    assert [] == [look for look in leader.looks("e") if not look.held]
+    assert [look for look in leader.looks("e") if not look.held] == []
     assert before == onlooker.election("e").leader()
-    assert ("leader",) == onlooker.group("g").members().ids
+    assert onlooker.group("g").members().ids == ("leader",)
 
 
 @guarantee("FAULT-11", level="should", tier="faults", claim=Capability.CRASH_DETECTION, needs=Needs.PROCESSES)
@@ -95,7 +98,7 @@ def a_killed_process_is_noticed_at_once(arena: Arena) -> None:
     leader = lead(scene, ttl=LONG)
     successor = scene.connect("successor")
     waiting = arena.background(lambda: successor.election("e").campaign())
-    assert ("leader",) == successor.group("g").members().ids
+    assert successor.group("g").members().ids == ("leader",)
     leader.kill()
     waiting.result(within=LONG / 6)
     arena.eventually(lambda: successor.group("g").members().ids == (), within=LONG / 6)
@@ -115,7 +118,7 @@ def a_leader_that_is_frozen_for_a_while_loses_nothing(arena: Arena) -> None:
         with leader.frozen():
             arena.wait(1.2 * arena.ttl)
         arena.wait(arena.ttl)
-    assert [] == [look for look in leader.looks("e") if not look.held]
+    assert [look for look in leader.looks("e") if not look.held] == []
     assert (before, ["leader"]) == (leader.ask("incarnation"), leader.ask("members", "g"))
     assert waiting.running
     assert leader.ask("resign", "e")
@@ -125,7 +128,7 @@ def a_leader_that_is_frozen_for_a_while_loses_nothing(arena: Arena) -> None:
 
 @guarantee("FAULT-19", tier="faults", needs=Needs.PROCESSES)
 def a_leader_whose_interpreter_was_hogged_holds_nothing_after_it(arena: Arena) -> None:
-    """While a call that keeps the interpreter lock starves all threads of a leader for two TTLs, its lease runs out.
+    """While a call that keeps the interpreter lock starves all threads of a leader for two TTLs and more, its lease runs out.
 
     Nothing renews it in their place: a waiting candidate wins within the bound, and the leader's first look afterwards
     says that its term is over.
@@ -135,8 +138,7 @@ def a_leader_whose_interpreter_was_hogged_holds_nothing_after_it(arena: Arena) -
     leader.ask("look", "e")
     successor = scene.connect("successor")
     waiting = arena.background(lambda: successor.election("e").campaign())
-    arena.wait(arena.ttl / 4)
-    hog = leader.tell("hog", 2 * arena.ttl)
+    hog = leader.tell("hog", successor.failover_bound + 2 * arena.ttl)
     term = waiting.result(within=successor.failover_bound + arena.ttl)
     won = arena.clock.now()
     hog.result()
@@ -144,36 +146,44 @@ def a_leader_whose_interpreter_was_hogged_holds_nothing_after_it(arena: Arena) -
     while not looks or looks[-1].at < won:
         arena.wait(arena.ttl / 50)
         looks += leader.looks("e")
-    assert [] == [look for look in looks if look.held and look.at >= won]
+    assert [look for look in looks if look.held and look.at >= won] == []
     assert term.held
     scene.check()
 
 
 @guarantee("FAULT-20", tier="faults", needs=Needs.PROCESSES)
 def shards_never_have_two_owners_under_kills_and_freezes(arena: Arena) -> None:
-    """While members of a group are killed and frozen, no shard has two owners, and in the end every shard has one."""
+    """While members of a group are killed and frozen, no shard has two owners, and in the end every shard has one.
+
+    So has every item that is shared out by the view, since all processes compute the same owner.
+    """
     scene = Scene(arena)
 
     def sharer(number: int) -> Member:
         member = scene.member(f"m{number}")
         member.ask("join", "g")
-        member.ask("share", "g", SHARDS, arena.ttl / 2)
+        member.ask("take_shards", "g", SHARDS, arena.ttl / 2)
         return member
 
-    def are_shared_out(*members: Member) -> bool:
-        owned = [number for member in members for number in member.owned()]
-        return sorted(owned) == list(range(SHARDS))
+    def wait_for_balance(members: list[Member]) -> None:
+        def owned() -> list[int]:
+            return sorted(number for member in members for number in member.owned())
+
+        def items() -> list[int]:
+            return sorted(item for member in members for item in member.share("g", ITEMS))
+
+        arena.eventually(lambda: owned() == list(range(SHARDS)), within=10 * arena.ttl + LONG / 2)
+        arena.eventually(lambda: items() == list(range(ITEMS)), within=5 * arena.ttl)
 
     sharers = [sharer(number) for number in range(3)]
-    within = 10 * arena.ttl + LONG / 2
-    arena.eventually(lambda: are_shared_out(*sharers), within=within)
+    wait_for_balance(sharers)
     for number in (3, 4):
         killed, slow, _ = sharers
         killed.kill()
         with slow.frozen():
             sharers = [*sharers[1:], sharer(number)]
             arena.wait(1.5 * arena.ttl)
-        arena.eventually(lambda: are_shared_out(*sharers), within=within)
+        wait_for_balance(sharers)
     scene.check()
 
 
@@ -217,17 +227,18 @@ def many_disturbances_make_no_overlap(arena: Arena) -> None:
 
 @guarantee("FAULT-22", tier="faults", needs=Needs.PROCESSES, alone=True)
 def a_hundred_processes_join_at_once(arena: Arena) -> None:
-    """When a hundred processes join at once, all are in, every one sees the same members, and their shares are everything
-    and nothing twice.
+    """When a hundred processes join at once, all are in, every one sees the same members, and their shares are
+    everything and nothing twice. Of those that try at once to lead, one wins.
     """
     arena.actor("onlooker").close()
     command = [sys.executable, "-m", "drumbeat_conformance.members._crowd", arena.url, arena.namespace(), str(CROWD)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=CROWDED, check=False)
-    assert (0, "") == (done.returncode, done.stderr)
-    found: list[tuple[list[str], list[int]]] = json.loads(done.stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+    found: list[tuple[list[str], list[int], bool]] = json.loads(done.stdout)
     everybody = [f"m{number:03}" for number in range(CROWD)]
-    assert [everybody] * CROWD == [ids for ids, _ in found]
-    assert sorted(item for _, share in found for item in share) == list(range(5 * CROWD))
+    assert [everybody] * CROWD == [ids for ids, _, _ in found]
+    assert sorted(item for _, share, _ in found for item in share) == list(range(5 * CROWD))
+    assert sum(leads for _, _, leads in found) == 1
 
 
 @guarantee("FAULT-23", tier="faults", needs=Needs.PROCESSES)
@@ -239,7 +250,7 @@ def a_process_that_died_comes_back_under_its_own_id(arena: Arena) -> None:
     first.kill()
     again = lead(scene)
     assert before != again.ask("incarnation")
-    assert ["leader"] == again.ask("members", "g")
+    assert again.ask("members", "g") == ["leader"]
     scene.check()
 
 
@@ -250,5 +261,5 @@ def processes_that_count_under_a_lock_lose_no_increment(arena: Arena) -> None:
     counter.write_text("0")
     members = [Member.start(arena, f"m{number}") for number in range(CHURNERS)]
     counts = [member.tell("count", "lock", str(counter), 10) for member in members]
-    assert [10] * CHURNERS == [count.result(within=2 * LONG) for count in counts]
+    assert [count.result(within=2 * LONG) for count in counts] == [10] * CHURNERS
     assert str(10 * CHURNERS) == counter.read_text()

@@ -56,7 +56,8 @@ def a_leave_is_visible_to_everybody(arena: Arena) -> None:
 @guarantee("GROUP-3")
 def metadata_comes_back_as_it_was_given(arena: Arena) -> None:
     """Metadata of every JSON kind comes back as it was given, and an update of it is visible to every later read."""
-    one, two = arena.connect("one"), arena.connect("two")
+    lease = long_ttl(arena)
+    one, two = arena.connect("one", lease_ttl=lease), arena.connect("two", lease_ttl=lease)
     metadata = {"text": "ä\n☃", "list": [1, 2.5, None, True], "deep": {"a": {"b": []}}, "big": 2**53}
     one.group("g").join(metadata)
     assert two.group("g").members()["one"].metadata == metadata
@@ -69,7 +70,7 @@ def metadata_comes_back_as_it_was_given(arena: Arena) -> None:
 @guarantee("GROUP-4")
 def the_corner_cases_have_one_outcome(arena: Arena) -> None:
     """Joining twice replaces; leaving or updating without having joined does nothing; an unknown group is empty."""
-    group = arena.connect("a").group("g")
+    group = arena.connect("a", lease_ttl=long_ttl(arena)).group("g")
     assert group.members() == View("g")
     assert group.leave() is False
     assert group.update({"n": 1}) is False
@@ -297,7 +298,8 @@ def names_that_meet_at_their_seams_stay_apart(arena: Arena) -> None:
 @guarantee("GROUP-17")
 def elections_and_locks_are_no_groups(arena: Arena) -> None:
     """An election or lock is no group, its holder no member, and another namespace sees nothing of either."""
-    session, other = arena.connect("a"), arena.connect("a", namespace="other")
+    lease = long_ttl(arena)
+    session, other = arena.connect("a", lease_ttl=lease), arena.connect("a", lease_ttl=lease, namespace="other")
     session.election("g").campaign()
     session.lock("g").acquire()
     assert session.groups() == ()

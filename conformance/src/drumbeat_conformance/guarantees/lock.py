@@ -12,7 +12,8 @@ import drumbeat
 from drumbeat.testing import Faults, lose
 from drumbeat_conformance.actor import TIMEOUT, leader_id
 from drumbeat_conformance.guarantee import guarantee
-from drumbeat_conformance.guarantees._witnesses import LONG, Recorder
+from drumbeat_conformance.guarantees._lasting import lasting_actor
+from drumbeat_conformance.guarantees._witnesses import LONG, Recorder, wins_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +78,7 @@ def acquire_with_a_timeout_returns_in_time(arena: Arena) -> None:
     session holds the lock, if the own thread does, and if the server does not answer. A timeout of 0 tries once.
     """
     faults = Faults(arena.clock)
-    one, two = arena.connect("one"), arena.connect("two", interceptors=[faults])
+    one, two = arena.connect("one", lease_ttl=LONG), arena.connect("two", lease_ttl=LONG, interceptors=[faults])
     free, held = two.lock("free"), two.lock("held")
     with one.lock("held").acquire() as term:
         for timeout in (0.0, arena.ttl / 4):
@@ -98,8 +99,8 @@ def _expect_timeout(arena: Arena, acquire: Callable[[], Term], timeout: float) -
         return arena.clock.now() - started
 
     took = arena.run(measure, within=timeout + 3 * arena.ttl)
-    # Two request timeouts, and as much again for a busy machine.
-    assert timeout <= took <= timeout + 0.8 * arena.ttl
+    # The machine may be busy.
+    assert timeout <= took <= timeout + 1.5 * arena.ttl
 
 
 @guarantee("LOCK-3")
@@ -107,7 +108,7 @@ def a_lock_is_not_re_entrant_and_its_holder_alone_releases_it(arena: Arena) -> N
     """A lock is not re-entrant: the thread that holds it cannot have it again, nor can another thread of the session.
     Who holds it is known, and only the term that holds it releases it.
     """
-    session = arena.connect("one")
+    session = arena.connect("one", lease_ttl=LONG)
     lock = session.lock("l")
     with lock.acquire() as term:
         with pytest.raises(drumbeat.Timeout):
@@ -156,7 +157,7 @@ def a_fenced_register_never_takes_a_write_of_a_deposed_holder(arena: Arena) -> N
 @guarantee("LOCK-5")
 def two_attempts_of_one_session_exclude_each_other(arena: Arena) -> None:
     """A session that holds a seat stands in its own way as in anybody's: another attempt of it waits."""
-    actor = arena.actor("a")
+    actor = lasting_actor(arena, "a")
     first = actor.win("e")
     second = actor.wait_for("e")
     assert leader_id(second.holder) == "a"
@@ -169,7 +170,7 @@ def nobody_releases_the_seat_of_another(arena: Arena) -> None:
     """Who knows all about another session's seat, its attempt and its token, still cannot resign, withdraw or change
     it.
     """
-    holder, thief = arena.actor("a"), arena.actor("b")
+    holder, thief = lasting_actor(arena, "a"), lasting_actor(arena, "b")
     seat = holder.win("e", b"mine")
     before = thief.leader("e")
     assert thief.backend.resign(thief.lease, seat, timeout=TIMEOUT).was_held is False
@@ -182,7 +183,10 @@ def nobody_releases_the_seat_of_another(arena: Arena) -> None:
 @guarantee("LOCK-7")
 def a_lock_and_an_election_of_one_name_do_not_meet(arena: Arena) -> None:
     """A lock, an election and a group of the same name are three things."""
-    session = arena.connect("one")
+    session = arena.connect("one", lease_ttl=LONG)
     session.group("x").join()
-    with session.lock("x").acquire(timeout=0.0), session.election("x").campaign(timeout=0.0):
+    with session.lock("x").acquire():
+        assert wins_at_once(session.election("x")), "the lock of that name is in the way of the election"
         assert session.group("x").members().ids == ("one",)
+    with session.election("x").campaign():
+        assert wins_at_once(session.lock("x")), "the election of that name is in the way of the lock"

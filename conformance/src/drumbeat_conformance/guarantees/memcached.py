@@ -1,4 +1,4 @@
-"""What goes wrong with memcached, each provoked on a real server. No session here trusts that what is missing is free."""
+"""What goes wrong with memcached, each provoked on a real server; what is missing is not trusted to be free."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from drumbeat import SessionLost, State, Unavailable
 from drumbeat_conformance.guarantee import Needs, guarantee
 from drumbeat_conformance.guarantees._lasting import lasting_actor
 from drumbeat_conformance.guarantees._succession import succeed
-from drumbeat_conformance.guarantees._witnesses import Recorder
 from drumbeat_conformance.operators import MemcachedOperator
-from drumbeat_conformance.target import ClockedServer
 
 if TYPE_CHECKING:
     from drumbeat import Session, Term
@@ -21,26 +19,26 @@ if TYPE_CHECKING:
 #: TTLs: what a session waits for at the most in a store that may have forgotten others.
 _FORGOTTEN: Final = 2
 #: Bytes of a value that puts its record into a size of items of its own.
-_LARGE: Final = 5000
-#: Seconds by which a server's wall clock is stepped.
-_HOUR: Final = 3600.0
+_LARGE: Final = 30_000
+#: TTLs in which a server's memory can be filled.
+_EVICTING: Final = 5.0
 
 
-def open_session(arena: Arena, member_id: str, recorder: Recorder | None = None, *, heartbeat: str = "auto") -> Session:
-    """Open a session as this backend does by itself, in a store whose longest TTL is short."""
+def open_session(arena: Arena, member_id: str, *, heartbeat: str = "auto", ttls: float = 1.0) -> Session:
+    """Open a session as this backend does by itself, for some TTLs, in a store whose longest TTL is twice that."""
     separator = "&" if "?" in arena.url else "?"
     return arena.connect(
         member_id,
-        url=f"{arena.url}{separator}longest_ttl={_FORGOTTEN * arena.ttl:g}",
+        url=f"{arena.url}{separator}longest_ttl={_FORGOTTEN * ttls * arena.ttl:g}",
+        lease_ttl=ttls * arena.ttl,
         on_empty_store="wait",
-        observers=[recorder] if recorder else [],
         heartbeat=heartbeat,
     )
 
 
 def lead(arena: Arena, session: Session) -> Term:
     """Win `e`, once nobody can hold it from before."""
-    return arena.run(lambda: session.election("e").campaign(), within=20 * arena.ttl)
+    return arena.run(lambda: session.election("e").campaign(), within=30 * arena.ttl)
 
 
 def lead_by_hand(arena: Arena, session: Session) -> Term:
@@ -80,11 +78,13 @@ def a_silent_leader_keeps_its_term_over_a_flush(arena: Arena) -> None:
 def an_evicted_seat_is_not_taken_for_free(arena: Arena) -> None:
     """A seat that the server evicts for want of memory goes to nobody else before its holder's term is over."""
     operator = MemcachedOperator(arena.url)
-    leader, other = open_session(arena, "a", heartbeat="manual"), open_session(arena, "b")
+    leader = open_session(arena, "a", heartbeat="manual", ttls=_EVICTING)
+    other = open_session(arena, "b", ttls=_EVICTING)
     term = lead_by_hand(arena, leader)
     term.proclaim({"for a size of its own": "v" * _LARGE})
     leader.beat()
     assert operator.evict(operator.keys(leader.namespace).seat("election/e"))
+    assert term.held, "evicting took so long that this shows nothing"
     succeed(arena, other, term)
 
 
@@ -159,26 +159,6 @@ def only_sessions_expire(arena: Arena) -> None:
     assert set(answers) == {b"HD t-1"}
     (left,) = operator.ask(f"mg {keys.session('a')} t\r\n".encode()).splitlines()
     assert int(left.split()[1][1:]) > arena.ttl + 60
-
-
-@guarantee("MEMCACHED-8", tier="faults", scheme="memcached", needs=Needs.WALL_CLOCK)
-def a_step_of_the_servers_clock_changes_nothing(arena: Arena) -> None:
-    """When the server's wall clock steps, back and forth, no session is lost, no term overlaps, and tokens rise."""
-    assert isinstance(arena.server, ClockedServer)
-    recorder = Recorder()
-    session, other = (open_session(arena, name, recorder) for name in "ab")
-    incarnations = (session.incarnation, other.incarnation)
-    term = lead(arena, session)
-    for offset in (-_HOUR, _HOUR):
-        arena.server.step_clock(offset)
-        assert term.held
-        term.resign()
-        won = lead(arena, other)
-        assert won.token > term.token
-        won.resign()
-        term = lead(arena, session)
-    assert incarnations == (session.incarnation, other.incarnation)
-    assert (recorder.overlaps(), recorder.token_faults()) == ([], [])
 
 
 def _ids(session: Session) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from drumbeat import State
 from drumbeat._partition import seats
 from drumbeat.testing import Faults
 from drumbeat_conformance.guarantee import guarantee
-from drumbeat_conformance.guarantees._witnesses import Recorder
+from drumbeat_conformance.guarantees._witnesses import LONG, Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ _COUNT: Final = 12
 
 def _join(arena: Arena, member_id: str) -> Group:
     """Return the group, joined by a new session."""
-    group = arena.connect(member_id).group("agents")
+    group = arena.connect(member_id, lease_ttl=LONG).group("agents")
     group.join()
     return group
 
@@ -123,10 +123,10 @@ def sessions_share_and_hand_over(arena: Arena) -> None:
     """The members of a stable group hold exactly the shards that are theirs by right, also after a join and a leave,
     which move no other shard; who closes its shards holds none.
     """
-    leaver = arena.connect("c")
-    a, c = _share(arena.connect("a")), _share(leaver)
+    staying, leaver, coming = (arena.connect(name, lease_ttl=LONG) for name in "acb")
+    a, c = _share(staying), _share(leaver)
     arena.eventually(_have(a=a, c=c), within=10 * arena.ttl)
-    b = _share(arena.connect("b"))
+    b = _share(coming)
     arena.eventually(_have(a=a, b=b, c=c), within=10 * arena.ttl)
     kept = dict(a.owned)
     c.close()

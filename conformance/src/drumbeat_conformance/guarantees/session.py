@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 def close_releases_everything_at_once_and_is_bounded(arena: Arena) -> None:
     """Close releases members, candidacies and terms at once; twice is harmless; bounded when no answer comes."""
     faults = Faults(arena.clock)
-    session, other = arena.connect("a"), arena.connect("b", lease_ttl=long_ttl(arena))
-    stuck = arena.connect("c", interceptors=[faults])
+    lease = long_ttl(arena)
+    session, other = arena.connect("a", lease_ttl=lease), arena.connect("b", lease_ttl=lease)
+    stuck = arena.connect("c", lease_ttl=lease, interceptors=[faults])
     session.group("g").join()
     terms = [session.election("e").campaign(), stuck.election("f").campaign()]
     waiting = arena.background(lambda: other.election("e").campaign(timeout=20 * arena.ttl))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from itertools import count
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,10 +11,11 @@ import pytest
 import drumbeat
 from drumbeat import State, Term
 from drumbeat._clock import Signal
-from drumbeat.hookspecs import Won
+from drumbeat.hookspecs import Waiting
 from drumbeat.testing import Faults
 from drumbeat_conformance.guarantee import guarantee
-from drumbeat_conformance.guarantees._witnesses import LONG, AnswersLate, Asked
+from drumbeat_conformance.guarantees._lasting import lasting_actor
+from drumbeat_conformance.guarantees._witnesses import LONG, AnswersLate, Asked, wins_at_once
 
 if TYPE_CHECKING:
     from drumbeat_conformance.arena import Arena
@@ -33,7 +34,7 @@ def a_dead_leader_is_replaced_within_the_bound(arena: Arena) -> None:
     beaten = arena.clock.now()
     with faults.failing():
         second = waiting.result(within=successor.failover_bound + 2 * arena.ttl)
-        assert arena.clock.now() - beaten <= successor.failover_bound + arena.ttl / 2
+        assert arena.clock.now() - beaten <= successor.failover_bound + 0.75 * arena.ttl
         assert not first.held
     assert second.token > first.token
 
@@ -45,26 +46,24 @@ def a_term_is_over_before_anyone_else_can_win(arena: Arena) -> None:
     """
     late = AnswersLate(arena.clock)
     leader = arena.connect("leader", interceptors=[late], heartbeat="manual")
-    candidate = arena.actor("candidate")
+    candidate = lasting_actor(arena, "candidate")
     term = leader.election("e").campaign()
-    arena.wait(arena.ttl / 4)
+    leader.beat()
     late.seconds = arena.ttl / 2
     beat = arena.background(leader.beat)
-    held_at = arena.clock.now()
-    for question in count():
-        before = arena.clock.now()
-        held_at = before if term.held else held_at
-        if isinstance(candidate.campaign("election/e"), Won):
-            break
-        assert before - late.sent <= 4 * arena.ttl, "the seat of a silent leader is not given to the candidate"
+    held_at = asked = arena.clock.now()
+    while isinstance(candidate.campaign("election/e"), Waiting):
+        assert asked - late.sent <= 4 * arena.ttl, "the seat of a silent leader is not given to the candidate"
         arena.wait(arena.ttl / 50)
-        if question % 10 == 0:
-            candidate.beat()
+        asked = arena.clock.now()
+        held_at = asked if term.held else held_at
     won_at = arena.clock.now()
-    beat.result(within=arena.ttl)
     assert not term.held, "two hold the seat: the term still says that it is held when another one has won"
     assert term.deadline <= won_at
-    assert late.sent < held_at < late.sent + leader.lease_ttl
+    assert held_at < late.sent + leader.lease_ttl
+    # On a busy machine the answer may have come after the deadline, which is no news by then.
+    with suppress(drumbeat.SessionLost):
+        beat.result(within=arena.ttl)
 
 
 @guarantee("LEAD-9")
@@ -109,7 +108,7 @@ def everybody_sees_who_leads_and_what_it_proclaims(arena: Arena) -> None:
     """`leader()` gives every session the member, incarnation, token and JSON value of who leads, as it was proclaimed
     last, and None where nobody leads.
     """
-    one, two = arena.connect("one"), arena.connect("two")
+    one, two = arena.connect("one", lease_ttl=LONG), arena.connect("two", lease_ttl=LONG)
     assert two.election("e").leader() is None
     term = one.election("e").campaign({"address": "here:1"})
     assert term.held
@@ -164,7 +163,7 @@ def a_campaign_can_be_withdrawn_while_it_waits(arena: Arena) -> None:
     seat stays free for others.
     """
     asked = Asked()
-    one, two = arena.connect("one"), arena.connect("two", interceptors=[asked])
+    one, two = arena.connect("one", lease_ttl=LONG), arena.connect("two", lease_ttl=LONG, interceptors=[asked])
     term = one.election("e").campaign()
     election = two.election("e")
     waiting = arena.background(election.campaign)
@@ -174,9 +173,8 @@ def a_campaign_can_be_withdrawn_while_it_waits(arena: Arena) -> None:
         waiting.result(within=2 * arena.ttl)
     assert election.withdraw() == 0
     term.resign()
-    arena.wait(arena.ttl / 2)
     assert two.election("e").leader() is None
-    assert one.election("e").campaign(timeout=0.0).held
+    assert wins_at_once(one.election("e")), "the attempt that was withdrawn is in the way"
 
 
 @guarantee("LEAD-30")
@@ -185,7 +183,7 @@ def a_campaign_gives_up_in_time(arena: Arena) -> None:
     timeout of 0 tries once. Its attempt is withdrawn, so that the seat stays free when its holder leaves.
     """
     faults = Faults(arena.clock)
-    one, two = arena.connect("one"), arena.connect("two", interceptors=[faults], lease_ttl=4 * arena.ttl)
+    one, two = arena.connect("one", lease_ttl=LONG), arena.connect("two", interceptors=[faults], lease_ttl=LONG)
     election = two.election("e")
     term = one.election("e").campaign()
     for timeout in (arena.ttl / 10, 0):
@@ -200,7 +198,8 @@ def a_campaign_gives_up_in_time(arena: Arena) -> None:
             wait.result(within=2 * arena.ttl)
     term.resign()
     assert one.election("e").leader() is None
-    assert election.campaign(timeout=0).held
+    assert wins_at_once(one.election("e")), "the attempt that was withdrawn is in the way"
+    assert wins_at_once(election)
 
 
 @guarantee("LEAD-31")
@@ -312,7 +311,7 @@ def ensure_wants_the_time_that_is_left(arena: Arena) -> None:
 @guarantee("LEAD-36")
 def the_end_of_a_block_resigns(arena: Arena) -> None:
     """Leaving the `with` block of a term frees the seat, also when the block raises."""
-    session = arena.connect("one")
+    session = arena.connect("one", lease_ttl=LONG)
     with pytest.raises(ZeroDivisionError), session.election("e").campaign() as term:
         raise ZeroDivisionError
     assert not term.held

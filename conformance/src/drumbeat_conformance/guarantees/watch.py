@@ -16,6 +16,8 @@ from drumbeat.hookspecs import CandidacySubject, Capability, GroupSubject, Leade
 from drumbeat.testing import Faults
 from drumbeat_conformance.actor import TIMEOUT
 from drumbeat_conformance.guarantee import guarantee
+from drumbeat_conformance.guarantees._lasting import lasting_actor
+from drumbeat_conformance.guarantees._witnesses import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,7 +66,7 @@ def the_first_item_is_the_whole_view(arena: Arena) -> None:
     """The first item of a watch carries everybody, also where there is nobody; later ones carry what changed, though
     several changes may come as one.
     """
-    one, two = arena.connect("one"), arena.connect("two")
+    one, two = arena.connect("one", lease_ttl=LONG), arena.connect("two", lease_ttl=LONG)
     with two.group("g").watch() as empty:
         assert _next(arena, empty) == drumbeat.Change(view=drumbeat.View("g"))
     one.group("g").join({"n": 1})
@@ -106,11 +108,14 @@ def a_watched_view_converges_on_the_servers(arena: Arena) -> None:
                 _act_at_random(arena, arena.draw.choice(sessions), number)
             sessions[-1].close()
             arena.eventually(lambda: "dying" not in watcher.group("g").members(), within=8 * arena.ttl)
+            sessions[0].group("g").join({"n": "back"})
+            latest = _follow(arena, changes, latest, watcher.group("g").members())
+            sessions[0].group("g").update({"n": "last"})
             _follow(arena, changes, latest, watcher.group("g").members())
 
 
-def _follow(arena: Arena, changes: GroupWatch, latest: View, wanted: View) -> None:
-    """Take changes until they have led to a view."""
+def _follow(arena: Arena, changes: GroupWatch, latest: View, wanted: View) -> View:
+    """Take changes until they have led to a view, and return it."""
     until = arena.clock.now() + 8 * arena.ttl
     while latest != wanted:
         assert arena.clock.now() < until, f"the watch stays at {latest}, the server has {wanted}"
@@ -118,6 +123,7 @@ def _follow(arena: Arena, changes: GroupWatch, latest: View, wanted: View) -> No
             latest = arena.run(partial(changes.next, arena.ttl), within=3 * arena.ttl).view
         except drumbeat.Timeout:
             continue
+    return latest
 
 
 class _Complaining:
@@ -187,7 +193,7 @@ class _Witness:
 @guarantee("WATCH-10")
 def observers_of_an_election_see_who_leads(arena: Arena) -> None:
     """`observe()` starts with who leads now, or `Vacant()`, and then gives every change: a win, a new value, an end."""
-    one, two = arena.connect("one"), arena.connect("two")
+    one, two = arena.connect("one", lease_ttl=LONG), arena.connect("two", lease_ttl=LONG)
     with two.election("e").observe() as leaders:
         assert _next(arena, leaders) == Vacant()
         term = one.election("e").campaign("first")
@@ -205,7 +211,7 @@ def observers_of_an_election_see_who_leads(arena: Arena) -> None:
 @guarantee("WATCH-11")
 def wait_for_returns_the_first_fitting_view(arena: Arena) -> None:
     """`wait_for` waits until the group is as wanted, which it may be already, or raises Timeout when time is over."""
-    one, two = arena.connect("one"), arena.connect("two")
+    one, two = arena.connect("one", lease_ttl=LONG), arena.connect("two", lease_ttl=LONG)
     waiting = arena.background(lambda: one.group("g").wait_for(lambda view: "two" in view, timeout=20 * arena.ttl))
     arena.wait(arena.ttl / 10)
     assert waiting.running
@@ -223,7 +229,7 @@ def wait_for_returns_the_first_fitting_view(arena: Arena) -> None:
 @guarantee("WATCH-12")
 def a_watch_ends_with_its_session(arena: Arena) -> None:
     """Iterating a watch stops, without an error, when the watch or its session is closed."""
-    session = arena.connect("a")
+    session = arena.connect("a", lease_ttl=LONG)
     first, second = session.group("g").watch(), session.group("g").watch()
     by_close, by_session = arena.background(partial(_exhaust, first)), arena.background(partial(_exhaust, second))
     arena.wait(arena.ttl / 4)
@@ -260,12 +266,12 @@ def a_watch_outlives_a_lost_session(arena: Arena) -> None:
 @guarantee("WATCH-14")
 def a_quick_restart_shows_as_left_and_joined(arena: Arena) -> None:
     """Identity is member id and incarnation: a member that has restarted between two reads shows as left and joined."""
-    watcher, member = arena.connect("w"), arena.connect("m")
+    watcher, member = arena.connect("w", lease_ttl=LONG), arena.connect("m", lease_ttl=LONG)
     member.group("g").join()
     with watcher.group("g").watch() as changes:
         first = _next(arena, changes)
         member.close()
-        arena.connect("m").group("g").join()
+        arena.connect("m", lease_ttl=LONG).group("g").join()
         joined: list[Member] = []
         left: list[Member] = []
         while not joined:
@@ -282,7 +288,7 @@ def a_quick_restart_shows_as_left_and_joined(arena: Arena) -> None:
 @guarantee("WATCH-4", level="should", claim=Capability.PUSH_WATCH)
 def a_change_arrives_faster_than_by_polling(arena: Arena) -> None:
     """A change is pushed: it reaches a watch well before the next time at which it would poll."""
-    one, two = arena.connect("one", lease_ttl=60.0), arena.connect("two", lease_ttl=60.0)
+    one, two = arena.connect("one", lease_ttl=LONG), arena.connect("two", lease_ttl=LONG)
     poll = two.backend.limits.poll_interval
     seen: list[float] = []
     delays: list[float] = []
@@ -305,7 +311,7 @@ def a_change_arrives_faster_than_by_polling(arena: Arena) -> None:
 @guarantee("WATCH-5", level="should", claim=Capability.PUSH_WATCH)
 def every_change_of_a_group_is_hinted_at(arena: Arena) -> None:
     """Join, update, leave and close of a member each cause a hint to who watches the group."""
-    one, two = arena.actor("a"), arena.actor("b")
+    one, two = lasting_actor(arena, "a"), lasting_actor(arena, "b")
     hints = _Hints(arena, two, GroupSubject("g"))
     changes: tuple[tuple[str, Callable[[], object]], ...] = (
         ("a join", lambda: one.join("g")),
@@ -323,7 +329,7 @@ def every_change_of_a_group_is_hinted_at(arena: Arena) -> None:
 @guarantee("WATCH-6", level="should", claim=Capability.PUSH_WATCH)
 def every_change_of_a_leader_is_hinted_at(arena: Arena) -> None:
     """A win, a proclaimed value, a resign and a close each cause a hint to who watches the leader."""
-    one, two = arena.actor("a"), arena.actor("b")
+    one, two = lasting_actor(arena, "a"), lasting_actor(arena, "b")
     hints = _Hints(arena, two, LeaderSubject("e"))
     assert two.leader("e") == Vacant()
     changes: tuple[tuple[str, Callable[[], object]], ...] = (
@@ -344,7 +350,7 @@ def a_candidate_is_hinted_at_when_it_may_win(arena: Arena) -> None:
     """The candidate whose turn it is gets a hint, by the resign of the leader and by the withdrawal of the candidate
     before it.
     """
-    leader, second, third = (arena.actor(name) for name in "abc")
+    leader, second, third = (lasting_actor(arena, name) for name in "abc")
     seat = leader.win("e")
     hints = {}
     for candidate in (second, third):
@@ -354,7 +360,6 @@ def a_candidate_is_hinted_at_when_it_may_win(arena: Arena) -> None:
     count = hints["b"].count
     leader.resign(seat)
     hints["b"].wait_for_one_after(count, "the leader's resign")
-    second.win("e")
     count = hints["c"].count
     second.withdraw("e", second.newest_attempt)
     hints["c"].wait_for_one_after(count, "the withdrawal of the one before")
@@ -363,7 +368,7 @@ def a_candidate_is_hinted_at_when_it_may_win(arena: Arena) -> None:
 @guarantee("WATCH-8", level="should", claim=Capability.PUSH_WATCH)
 def who_gets_a_hint_may_read_at_once(arena: Arena) -> None:
     """A watcher that calls the backend from inside the hint sees the change, and nothing blocks."""
-    one, two = arena.actor("a"), arena.actor("b")
+    one, two = lasting_actor(arena, "a"), lasting_actor(arena, "b")
     seen: SimpleQueue[dict[str, bytes]] = SimpleQueue()
     two.backend.watch(two.lease, GroupSubject("g"), lambda: seen.put(two.members("g")), timeout=TIMEOUT)
     arena.run(lambda: one.join("g", b"1"), within=TIMEOUT)
@@ -376,7 +381,7 @@ def a_watch_that_is_over_gives_no_hints(arena: Arena) -> None:
     """A cancelled watch, one of a dropped session and one of a closed session give no more hints; cancelling twice is
     harmless, and a closed session can watch nothing.
     """
-    one, cancelling, dropping, closing, staying = (arena.actor(name) for name in "abcde")
+    one, cancelling, dropping, closing, staying = (lasting_actor(arena, name) for name in "abcde")
     ended = [_Hints(arena, actor, GroupSubject("g")) for actor in (cancelling, dropping, closing)]
     lasting = _Hints(arena, staying, GroupSubject("g"))
     one.join("g")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -10,20 +9,14 @@ import pytest
 from drumbeat import SessionLost, State, Unavailable, Vacant
 from drumbeat.hookspecs import CandidacySubject, GroupSubject, Waiting
 from drumbeat_conformance.actor import TIMEOUT, Actor
-from drumbeat_conformance.guarantee import Needs, guarantee
+from drumbeat_conformance.guarantee import Needs, guarantee, untested
 from drumbeat_conformance.guarantees._lasting import lasting_actor
-from drumbeat_conformance.guarantees._witnesses import Recorder
 from drumbeat_conformance.operators import ZooKeeperOperator
-from drumbeat_conformance.target import ClockedServer
 
 if TYPE_CHECKING:
     from drumbeat import Session
     from drumbeat_conformance.arena import Arena
 
-#: Seconds by which a server's wall clock is stepped.
-_HOUR: Final = 3600.0
-#: TTLs that a session lasts on a server that is slow to tell the time.
-_SLOW: Final = 5
 #: How often a session is attached elsewhere.
 _TIMES: Final = 3
 
@@ -167,26 +160,12 @@ def reading_and_watching_keep_nobody_alive(arena: Arena) -> None:
     assert operator.children(operator.path(namespace, "sessions")) == ["b"]
 
 
-@guarantee("ZOOKEEPER-7", tier="faults", scheme="zookeeper", needs=Needs.WALL_CLOCK)
-def a_step_of_the_servers_clock_changes_nothing(arena: Arena) -> None:
-    """When the server's wall clock steps, back and forth, no session is lost, no term overlaps, and tokens rise."""
-    assert isinstance(arena.server, ClockedServer)
-    recorder = Recorder()
-    session, other = (arena.connect(name, lease_ttl=_SLOW * arena.ttl, observers=[recorder]) for name in "ab")
-    incarnations = (session.incarnation, other.incarnation)
-    term = session.election("e").campaign()
-    for offset in (-_HOUR, _HOUR):
-        arena.server.step_clock(offset)
-        arena.wait(arena.ttl)
-        assert term.held
-        waiting = arena.background(lambda: other.election("e").campaign())
-        term.resign()
-        won = waiting.result(within=_SLOW * arena.ttl)
-        assert won.token > term.token
-        won.resign()
-        term = session.election("e").campaign(timeout=_SLOW * arena.ttl)
-    assert incarnations == (session.incarnation, other.incarnation)
-    assert (recorder.overlaps(), recorder.token_faults()) == ([], [])
+untested(
+    "ZOOKEEPER-7",
+    "When the server's wall clock steps, back and forth, no session is lost, no term overlaps, and tokens rise.",
+    why="a Java machine under libfaketime takes half a minute to start and answers too late. ZooKeeper counts sessions "
+    "by a clock that no step touches, and tokens are zxids",
+)
 
 
 def _members(actor: Actor) -> dict[str, bytes]:

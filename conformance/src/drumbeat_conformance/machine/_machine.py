@@ -43,21 +43,25 @@ def backend_machine(
     `target` is a URL, a built-in name (redis, memcached, zookeeper, etcd, local, memory, memory-cas) or a `Target`;
     `factory` is the backend's class where no installed package announces it.
 
-    On a target with fake time there are 100 examples of 50 steps, and one that fails is made as short as can be. In real
-    time, in which leases have to run out, examples of 25 steps are begun for `seconds`, and one that fails is shown as it
-    was found. Which examples there are is the same in every run. A difference from the model is an AssertionError that
-    shows the steps that led to it. `TestCase.settings` can be replaced, as hypothesis tells.
+    On a target with fake time there are 100 examples of 50 steps, and one that fails is made as short as can be. In
+    real time, in which leases have to run out, examples of 25 steps are begun for `seconds`, and one that fails is
+    shown as it was found. Which examples there are is the same in every run. A difference from the model is an AssertionError
+    that shows the steps that led to it. `TestCase.settings` can be replaced, as hypothesis tells.
     """
     chosen = Target.of(target) if isinstance(target, str) else target
     chosen = chosen if factory is None else replace(chosen, factory=factory)
-    kind: type[PacedMachine] = PacedMachine if chosen.fake_time else RealTimeMachine
-    machine = cast("type[PacedMachine]", type("BackendMachine", (kind,), {"target": chosen}))
     if chosen.fake_time:
+        machine = _derived(PacedMachine, target=chosen)
         machine.TestCase.settings = settings(_SETTINGS, max_examples=FAKE_EXAMPLES, stateful_step_count=FAKE_STEPS)
-    else:
-        made = {"machine": machine, "seconds": seconds, "__module__": __name__}
-        machine.TestCase = type("BackendMachine.TestCase", (_RealTimeTestCase,), made)  # type: ignore[misc]
-    return machine
+        return machine
+    made = type("BackendMachine.TestCase", (_RealTimeTestCase,), {"seconds": seconds})
+    case = cast("type[_RealTimeTestCase]", made)
+    case.machine = _derived(RealTimeMachine, target=chosen, TestCase=case)
+    return case.machine
+
+
+def _derived(machine: type[PacedMachine], **attributes: object) -> type[PacedMachine]:
+    return cast("type[PacedMachine]", type("BackendMachine", (machine,), attributes))
 
 
 class _RealTimeTestCase(unittest.TestCase):
@@ -76,8 +80,8 @@ class _RealTimeTestCase(unittest.TestCase):
             number, proven = 0, 0
             while time.monotonic() < until:
                 number += 1
-                proven += self._holds(seed(number)(type("BackendMachine", (self.machine,), {"site": site})))
-        self.assertGreater(proven, 0, f"this machine was too slow for leases of {self.machine.target.ttl:g} s")
+                proven += self._holds(seed(number)(_derived(self.machine, site=site)))
+        assert proven, f"in {number} examples the machine was too slow for leases of {self.machine.target.ttl:g} s"
 
     def _holds(self, machine: type[PacedMachine]) -> bool:
         try:

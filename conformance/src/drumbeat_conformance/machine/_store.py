@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from drumbeat._plugins import make_backend
+from drumbeat._plugins import load_backend_factory, make_backend
 from drumbeat._url import BackendURL
 from drumbeat.hookspecs import BackendConfig
-from drumbeat_conformance.arena import Arena
 
 if TYPE_CHECKING:
     from drumbeat._clock import Clock
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from drumbeat_conformance.machine._sides import Opened
     from drumbeat_conformance.target import Site, Target
 
-__all__ = ["NAMESPACE", "ArenaStore", "FakeStore", "Store"]
+__all__ = ["NAMESPACE", "FakeStore", "Store", "TargetStore"]
 
 NAMESPACE: Final = "n"
 
@@ -26,8 +26,9 @@ NAMESPACE: Final = "n"
 class Store(ABC):
     """A fresh store of the backend that is compared with the model."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, namespace: str = NAMESPACE) -> None:
         self.clock = clock
+        self._namespace = namespace
 
     @abstractmethod
     def backend(self) -> Backend:
@@ -40,7 +41,9 @@ class Store(ABC):
         """Return a backend object behind its facade."""
         return make_backend(
             factory,
-            BackendConfig(url=BackendURL.parse(url), namespace=NAMESPACE, clock=self.clock, on_empty_store="trust"),
+            BackendConfig(
+                url=BackendURL.parse(url), namespace=self._namespace, clock=self.clock, on_empty_store="trust"
+            ),
         )
 
 
@@ -63,17 +66,14 @@ class FakeStore(Store):
         raise NotImplementedError
 
 
-class ArenaStore(Store):
+class TargetStore(Store):
     """A namespace of its own on a target."""
 
     def __init__(self, target: Target, site: Site) -> None:
-        self._arena = Arena(target, site)
-        super().__init__(self._arena.clock)
+        super().__init__(target.clock(), namespace=f"{uuid.uuid4().hex[:8]}-{NAMESPACE}")
+        self._factory = target.factory or load_backend_factory(target.scheme)
+        self._url = site.url
 
     def backend(self) -> Backend:
         """Return a new backend object of the namespace."""
-        return self._arena.backend()
-
-    def close(self) -> None:
-        """Let go of the arena."""
-        self._arena.close()
+        return self.make(self._factory, self._url)

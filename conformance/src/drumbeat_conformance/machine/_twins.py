@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import replace
@@ -55,6 +56,8 @@ class Twins(ABC):
         self.store = store
         #: The TTLs that sessions have, in seconds.
         self.ttls = ttls
+        #: How the names of incarnations begin, which no other example may have on the same server.
+        self._prefix = uuid.uuid4().hex[:8]
         self._numbers = count()
         self._tokens = Tokens()
         self._model_url = memory_url()
@@ -147,7 +150,7 @@ class Twins(ABC):
 
     def open(self, process: Process, *, ttl: float, force: bool = False, supersedes: str | None = None) -> bool:
         """Open a session; return False if its member id is in use."""
-        name = f"i{next(self._numbers)}"
+        name = f"{self._prefix}-{next(self._numbers)}"
         lease = Lease(name, process.member_id, ttl)
         opened = Opened(
             process=process,

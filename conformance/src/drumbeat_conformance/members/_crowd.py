@@ -1,6 +1,6 @@
 """Many processes that join one group at once: `python -m drumbeat_conformance.members._crowd URL NAMESPACE COUNT`.
 
-Prints one JSON array: for each process the ids that it saw, and the items of its own share.
+Prints one JSON array: for each process the ids that it saw, the items of its own share, and whether it leads.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import multiprocessing
 import os
 import pkgutil
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 import drumbeat
+from drumbeat import Timeout
 from drumbeat._plugins import load_backend_factory
 from drumbeat_conformance.members._program import PRELOAD, preload
 
@@ -46,7 +48,11 @@ def join(place: tuple[str, str], number: int, count: int, barrier: Barrier, seen
         barrier.wait(STEP)
         group.join({"number": number})
         view = group.wait_for(lambda view: len(view) == count, timeout=STEP)
-        seen.put((view.ids, group.partition(range(ITEMS * count))))
+        barrier.wait(STEP)
+        leads = False
+        with suppress(Timeout):
+            leads = session.election("crowd").campaign(timeout=0).held
+        seen.put((view.ids, group.partition(range(ITEMS * count)), leads))
         # Nobody leaves before all have looked.
         barrier.wait(STEP)
 

@@ -180,6 +180,10 @@ class Member:
         held = cast("Mapping[str, int]", self.ask("owned"))
         return {int(number): token for number, token in held.items()}
 
+    def share(self, group: str, count: int) -> list[int]:
+        """Return its own share of so many items, by the members of a group."""
+        return cast("list[int]", self.ask("partition", group, count))
+
     # What befalls it ----------------------------------------------------------------------------------------
 
     def freeze(self) -> None:

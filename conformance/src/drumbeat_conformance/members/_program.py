@@ -144,7 +144,11 @@ class _Commands:
             with self._session.election(election).campaign() as term:
                 term.lost.wait(draw.uniform(shortest, longest))
 
-    def share(self, group: str, count: int, grace: float) -> None:
+    def partition(self, group: str, count: int) -> list[int]:
+        """Return the own share of so many items, by the members of a group."""
+        return list(self._session.group(group).partition(range(count)))
+
+    def take_shards(self, group: str, count: int, grace: float) -> None:
         """Take part in the shards of a group."""
         self._shards = self._session.group(group).shards(count, grace=grace)
 

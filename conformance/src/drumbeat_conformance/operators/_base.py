@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, final
 from urllib.parse import urlsplit
 
 from drumbeat import ConfigurationError
 
-__all__ = ["Operator", "Spoiling", "Spoilt", "address_of", "text_spoilings"]
+__all__ = ["Operator", "Spoiling", "Spoilt", "TextRecords", "address_of"]
+
+#: The record of a held seat, or the one that every session begins with.
+PlaceName = Literal["seat", "store"]
 
 
 @final
@@ -28,8 +31,8 @@ class Spoilt:
 class Spoiling:
     """One way to make a stored thing unreadable."""
 
-    #: The record of a held seat, or the one that every session begins with.
-    place: Literal["seat", "store"]
+    #: What.
+    place: PlaceName
     #: How, for people.
     how: str
     #: Does it, given the namespace and the election (as hooks name it) whose seat is held.
@@ -48,34 +51,42 @@ def address_of(url: str, *, port: int) -> tuple[str, int]:
     """Return host and port of the one server in a URL; raise ConfigurationError for several."""
     parts = urlsplit(url)
     if parts.hostname is None or "," in parts.netloc:
-        raise ConfigurationError(f"an operator needs one server, and the URL of scheme {parts.scheme} names another number")
+        raise ConfigurationError(
+            f"an operator needs one server, and the URL of scheme {parts.scheme} names another number"
+        )
     return parts.hostname, parts.port or port
 
 
-def text_spoilings(
-    *,
-    key_of: dict[Literal["seat", "store"], Callable[[str, str], str]],
-    newer: dict[Literal["seat", "store"], Callable[[bytes], bytes]],
-    read: Callable[[str], bytes | None],
-    write: Callable[[str, bytes], None],
-) -> list[Spoiling]:
-    """Return the spoilings of a store whose records are bytes under keys; `newer` makes a record of a newer format."""
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextRecords:
+    """The records of a store that keeps bytes under keys, and how to spoil them."""
 
-    def replace(key: str, change: Callable[[bytes], bytes]) -> Spoilt:
-        rubbish = change(read(key) or b"")
-        write(key, rubbish)
-        return Spoilt(key, lambda: read(key) == rubbish)
+    #: The key of each kind of record, from namespace and election.
+    key_of: Mapping[PlaceName, Callable[[str, str], str]]
+    #: Makes a record one of a newer format.
+    newer: Mapping[PlaceName, Callable[[bytes], bytes]]
+    read: Callable[[str], bytes | None]
+    write: Callable[[str, bytes], None]
 
-    def ways(place: Literal["seat", "store"]) -> list[Spoiling]:
-        changes: dict[str, Callable[[bytes], bytes]] = {
-            "another program's words": lambda _: b"hello",
-            "no text at all": lambda _: b"\x00\xff\r\n\x01",
-            "cut off": lambda record: record[: len(record) // 2],
-            "of a newer format": newer[place],
-        }
+    def spoilings(self) -> list[Spoiling]:
+        """Return four ways for each kind of record."""
         return [
-            Spoiling(place, how, lambda namespace, election, change=change: replace(key_of[place](namespace, election), change))  # type: ignore[misc]
-            for how, change in changes.items()
+            self._spoiling(place, how, change)
+            for place in self.key_of
+            for how, change in {
+                "another program's words": lambda _: b"hello",
+                "no text at all": lambda _: b"\x00\xff\r\n\x01",
+                "cut off": lambda record: record[: len(record) // 2],
+                "of a newer format": self.newer[place],
+            }.items()
         ]
 
-    return [*ways("seat"), *ways("store")]
+    def _spoiling(self, place: PlaceName, how: str, change: Callable[[bytes], bytes]) -> Spoiling:
+        def spoil(namespace: str, election: str) -> Spoilt:
+            key = self.key_of[place](namespace, election)
+            rubbish = change(self.read(key) or b"")
+            self.write(key, rubbish)
+            return Spoilt(key, lambda: self.read(key) == rubbish)
+
+        return Spoiling(place, how, spoil)

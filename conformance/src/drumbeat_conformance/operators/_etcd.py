@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final, cast, final
 
 from drumbeat.hookspecs import encode_key
-from drumbeat_conformance.operators._base import Spoiling, address_of, text_spoilings
+from drumbeat_conformance.operators._base import Spoiling, TextRecords, address_of
 
 __all__ = ["EtcdOperator"]
 
@@ -87,7 +87,7 @@ class EtcdOperator:
         def newer(record: bytes) -> bytes:
             return record.replace(b"[1,", b"[2,", 1)
 
-        return text_spoilings(
+        return TextRecords(
             key_of={
                 "seat": lambda namespace, election: self.key(namespace, f"leader/{encode_key(election)}"),
                 "store": lambda namespace, _: self.key(namespace, "birth"),
@@ -95,7 +95,7 @@ class EtcdOperator:
             newer={"seat": newer, "store": newer},
             read=self.read,
             write=self.write,
-        )
+        ).spoilings()
 
     def _range(self, key: str, *, end: str = "", keys_only: bool = False) -> list[dict[str, str]]:
         found = self.ask("kv/range", key=_encoded(key), range_end=_encoded(end), keys_only=keys_only)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from drumbeat._cas.records import Keys
-from drumbeat_conformance.operators._base import Spoiling, address_of, text_spoilings
+from drumbeat_conformance.operators._base import Spoiling, TextRecords, address_of
 
 __all__ = ["MemcachedOperator"]
 
@@ -74,20 +74,26 @@ class MemcachedOperator:
         limit = re.search(rb"STAT limit_maxbytes (\d+)", self.ask(b"stats\r\n"))
         assert limit is not None
         for batch in range(3 * int(limit[1]) // (len(value) * _BATCH) + 1):
-            names = (f"{batch}-{number}".rjust(len(key), "f") for number in range(_BATCH))
-            self.ask(b"".join(f"set {name} 0 0 {len(value)} noreply\r\n".encode() + value + b"\r\n" for name in names))
+            names = [f"{batch}-{number}".rjust(len(key), "f") for number in range(_BATCH)]
+            stored = (f"set {name} 0 0 {len(value)} noreply\r\n".encode() + value + b"\r\n" for name in names)
+            # Used twice, they take the place of what has been used too: https://memcached.org/blog/modern-lru/
+            used = (f"mg {name}\r\nmg {name}\r\n".encode() for name in names)
+            self.ask(b"".join([*stored, *used]))
             if self._is_gone(key):
                 return True
         return False
 
     def spoilings(self) -> Sequence[Spoiling]:
         """Return ways to spoil a seat and the birth record: a format number, and JSON."""
-        return text_spoilings(
-            key_of={"seat": lambda name, election: Keys(name).seat(election), "store": lambda name, _: Keys(name).birth},
+        return TextRecords(
+            key_of={
+                "seat": lambda name, election: Keys(name).seat(election),
+                "store": lambda name, _: Keys(name).birth,
+            },
             newer={"seat": lambda record: b"2" + record[1:], "store": lambda record: b"2" + record[1:]},
             read=self.read,
             write=self.write,
-        )
+        ).spoilings()
 
     def _is_gone(self, key: str) -> bool:
         # Without counting as a use, which would keep it: https://docs.memcached.org/protocols/meta/

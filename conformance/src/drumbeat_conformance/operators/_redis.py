@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from drumbeat.hookspecs import encode_key
 from drumbeat_conformance.operators._base import Spoiling, Spoilt, address_of
-from drumbeat_conformance.servers._ask import RedisLine, Reply, redis_line
+from drumbeat_conformance.servers._ask import Reply, redis_line
 
 __all__ = ["RedisOperator"]
 
@@ -56,7 +56,9 @@ class RedisOperator:
             Spoiling("seat", "half of it", lambda namespace, name: self._halved(namespace, f"seat:{name}", "value")),
             Spoiling("store", "another type of value", lambda namespace, _: self._retyped(namespace, "birth")),
             Spoiling("store", "half of it", lambda namespace, _: self._halved(namespace, "birth", "format")),
-            Spoiling("store", "of a newer format", lambda namespace, _: self._changed(namespace, "birth", "format", "2")),
+            Spoiling(
+                "store", "of a newer format", lambda namespace, _: self._changed(namespace, "birth", "format", "2")
+            ),
         )
 
     def _retyped(self, namespace: str, rest: str) -> Spoilt:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from drumbeat import ConfigurationError
 from drumbeat.hookspecs import encode_key
-from drumbeat_conformance.operators._base import Spoiling, address_of, text_spoilings
+from drumbeat_conformance.operators._base import Spoiling, TextRecords, address_of
 
 if TYPE_CHECKING:
     from kazoo.client import KazooClient  # type: ignore[import-untyped]
@@ -88,7 +88,7 @@ class ZooKeeperOperator:
 
     def spoilings(self) -> Sequence[Spoiling]:
         """Return ways to spoil a leader's node and the namespace's root."""
-        return text_spoilings(
+        return TextRecords(
             key_of={
                 "seat": lambda namespace, election: self.path(namespace, f"leaders/{encode_key(election)}"),
                 "store": lambda namespace, _: self.path(namespace, ""),
@@ -99,7 +99,7 @@ class ZooKeeperOperator:
             },
             read=self.read,
             write=self.write,
-        )
+        ).spoilings()
 
     @contextmanager
     def _client(self) -> Iterator[KazooClient]:

@@ -17,18 +17,14 @@ USER: Final = "drumbeat"
 
 
 def start_memcached(
-    *,
-    arguments: Sequence[str] = (),
-    tls: Certificates | None = None,
-    password: str | None = None,
-    steppable: bool = False,
+    *, arguments: Sequence[str] = (), tls: Certificates | None = None, password: str | None = None
 ) -> Server:
     """Return a memcached that answers; it keeps nothing over a restart.
 
-    `arguments` are added to its command line; with a `password` it knows the user `drumbeat` alone. The wall clock of a
-    `steppable` one can be stepped. Raises CouldNotRun or ServerFailed.
+    `arguments` are added to its command line; with a `password` it knows the user `drumbeat` alone. Raises CouldNotRun
+    or ServerFailed.
     """
-    return launch_one("memcached", lambda places: [_plan(places[0], arguments, tls, password)], steppable=steppable)
+    return launch_one("memcached", lambda places: [_plan(places[0], arguments, tls, password)])
 
 
 def _plan(place: Place, arguments: Sequence[str], tls: Certificates | None, password: str | None) -> Plan:

@@ -162,10 +162,7 @@ class Server:
         self._runner.resume()
 
     def step_clock(self, offset: float) -> None:
-        """Make its wall clock show the machine's plus `offset` seconds, and return when it does.
-
-        It must have been started as steppable.
-        """
+        """Make its wall clock show the machine's plus `offset` seconds; it must have been started as steppable."""
         if self._plan.clock is None:
             raise RuntimeError(f"{self.kind} on {self.address} has the machine's clock; start it with steppable=True")
         write_offset(self._plan.clock, offset)

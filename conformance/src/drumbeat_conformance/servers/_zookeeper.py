@@ -71,18 +71,17 @@ def start_zookeeper(
     jaas: str | None = None,
     tls: Certificates | None = None,
     read_only: bool = False,
-    steppable: bool = False,
 ) -> Server:
     """Return a ZooKeeper that answers.
 
     `quick` means ticks of 100 ms, sessions from 0.1 s to 60 s and no syncs to disk, in place of the defaults;
     `settings` are lines of zoo.cfg that replace any of ours. `jaas` is the text of a JAAS file, whose `Server` section
     tells who may authenticate by SASL. With `tls` it speaks TLS alone, and asks for a client's certificate but does
-    without. With `read_only` it is a server that has lost its ensemble, and serves in read-only mode. The wall clock of
-    a `steppable` one can be stepped. Raises CouldNotRun or ServerFailed.
+    without. With `read_only` it is a server that has lost its ensemble, and serves in read-only mode.
+    Raises CouldNotRun or ServerFailed.
     """
     configure = partial(_plans, quick=quick, settings=settings or {}, jaas=jaas, tls=tls, read_only=read_only)
-    return launch_one("zookeeper", configure, ports=3, steppable=steppable)
+    return launch_one("zookeeper", configure, ports=3)
 
 
 def start_zookeeper_ensemble(

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 #: How often a second fault comes with the first.
 _TOGETHER: Final = 0.25
+#: How many processes may end by themselves before there is no point in going on.
+_ENOUGH: Final = 10
+#: TTLs in which a process must end in good order.
+_END: Final = 30
 #: Seconds between two looks at everything.
 _LOOK: Final = 0.1
 
@@ -119,9 +123,11 @@ class _Conductor:
         lasted = time.monotonic() - started
         self._progress.say(f"{lasted:.0f} s of faults are over; {self._grace:.0f} s of rest, in which views must agree")
         self._rest(self._grace + self._target.ttl)
-        for worker in self._scene.workers:
-            problem = worker.finish(within=30 * self._target.ttl)
-            self._problems += [] if problem is None else [problem]
+        ends = [worker.finish(within=_END * self._target.ttl) for worker in self._scene.workers]
+        self._problems += [problem for problem in ends if problem is not None]
+        return self._report(lasted, interrupted=interrupted.is_set())
+
+    def _report(self, lasted: float, *, interrupted: bool) -> SoakReport:
         figures, violations = judge(self._folder, grace=self._grace)
         violations += self._problems
         if not violations:
@@ -132,7 +138,7 @@ class _Conductor:
             seed=self._seed,
             processes=len(self._scene.workers),
             seconds=round(lasted, 3),
-            interrupted=interrupted.is_set(),
+            interrupted=interrupted,
             faults=dict(self._faults),
             figures=figures,
             violations=tuple(violations),
@@ -157,7 +163,7 @@ class _Conductor:
 
     def _plague(self, started: float, seconds: float, interrupted: threading.Event) -> None:
         bag: list[Plague] = []
-        while not interrupted.is_set() and time.monotonic() - started < seconds:
+        while not interrupted.is_set() and time.monotonic() - started < seconds and len(self._problems) < _ENOUGH:
             self._pass(self._draw.uniform(0.3, 1.5) * self._target.ttl, started, seconds, interrupted)
             if not bag:
                 # Each comes once before any comes again.
@@ -187,6 +193,12 @@ class _Conductor:
             time.sleep(_LOOK)
 
     def _look(self) -> None:
+        for worker in self._scene.workers:
+            problem = worker.problem()
+            if problem is not None:
+                self._problems.append(problem)
+                self._progress.say(f"VIOLATED: {problem}")
+                worker.restart()
         self._watchman.look()
         for news in self._watchman.news:
             self._progress.say(f"VIOLATED: {news}")

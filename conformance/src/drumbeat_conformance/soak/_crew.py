@@ -50,12 +50,14 @@ class Worker:
 
     def kill(self) -> None:
         """End the process by SIGKILL, and note so."""
+        self._killed = True
         self._note("killed")
         self._process.kill()
-        self._process.wait()
+        self._process.communicate()
 
     def restart(self) -> None:
         """Start another one."""
+        self._process.communicate()
         self._process = self._start()
 
     @contextmanager
@@ -72,8 +74,8 @@ class Worker:
             self._note("continued")
 
     def problem(self) -> str | None:
-        """Return how the process ended, if it did so by itself."""
-        status = self._process.poll()
+        """Return how the process ended, if nobody killed it."""
+        status = None if self._killed else self._process.poll()
         if status is None:
             return None
         errors = self._errors.read_text(errors="replace")[-_TOLD:].strip()
@@ -106,6 +108,7 @@ class Worker:
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._lives += 1
+        self._killed = False
         name = f"{self.member_id}-{self._lives}"
         self._errors = self._ground.folder / f"{name}.errors"
         orders = Orders(

@@ -27,7 +27,7 @@ class Store:
         self._gate = path.with_suffix(".gate")
 
     def read(self, token: int) -> int | None:
-        """Return the number, None if there is none, and refuse lower tokens from now on; raise Fenced for one too low."""
+        """Return the number, None at first, and refuse lower tokens from now on; raise Fenced for one too low."""
         with self._open(token) as number:
             self._put(number, token)
             return number

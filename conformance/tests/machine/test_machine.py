@@ -1,0 +1,138 @@
+"""The exported state machine: it agrees with every backend, and finds those that break a promise."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import unittest
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+from hypothesis import Phase, settings
+
+from drumbeat import hookimpl
+from drumbeat.hookspecs import Beat, LeaderRecord
+from drumbeat.memory import MemoryBackend
+from drumbeat_conformance.machine import Twins, backend_machine
+from drumbeat_conformance.target import Target
+
+if TYPE_CHECKING:
+    from drumbeat.hookspecs import BackendFactory, Holdings, Lease, Vacant
+    from drumbeat_conformance.machine import PacedMachine
+
+#: What every run has to do with, whichever the backend.
+COMMON = {"Beat", "GroupRecord", "Joined", "LeaderRecord", "Lease", "SessionLost", "Vacant", "Waiting", "Won"}
+
+
+def run(machine: type[PacedMachine], *, shrink: bool = True) -> unittest.TestResult:
+    """Run the machine's test case as unittest does."""
+    if not shrink:
+        machine.TestCase.settings = settings(machine.TestCase.settings, phases=(Phase.generate,))
+    result = unittest.TestResult()
+    machine.TestCase().run(result)
+    assert result.testsRun == 1
+    return result
+
+
+def require_agreement(target: Target) -> None:
+    """Fail where a target's answers are not the model's, or where hardly anything was asked."""
+    Twins.answers.clear()
+    result = run(backend_machine(target))
+    assert result.wasSuccessful(), "\n".join(text for _, text in [*result.failures, *result.errors])
+    assert Twins.answers.keys() >= COMMON, Twins.answers
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", ["memory", "memory-cas"])
+def test_stores_in_memory_agree_in_fake_time(name: str) -> None:
+    """Where time is only pretended to pass, thousands of calls have the model's answers."""
+    require_agreement(Target.of(name).with_fake_time())
+    assert Twins.answers["Beat"] > 500
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", ["local", "redis", "memcached", "zookeeper", "etcd"])
+def test_backends_agree_in_real_time(name: str) -> None:
+    """On a real store, with leases that run out in real time, every call has the model's answer."""
+    require_agreement(Target.of(name))
+
+
+class BelievesWhatItIsTold(MemoryBackend):
+    """Renews a session, and never says that something is lost."""
+
+    @hookimpl
+    def heartbeat(self, lease: Lease, holdings: Holdings) -> Beat:
+        return Beat(super().heartbeat(lease, holdings).lease)
+
+
+#: The last holder of each election that anybody has read.
+_seen: dict[tuple[str, str], LeaderRecord] = {}
+
+
+class LeavesTheDeadInTheirSeats(MemoryBackend):
+    """Goes on to name a leader whose lease has run out."""
+
+    @hookimpl
+    def read_leader(self, election: str) -> LeaderRecord | Vacant:
+        found = super().read_leader(election)
+        if isinstance(found, LeaderRecord):
+            _seen[self._namespace, election] = found
+        return _seen.get((self._namespace, election), found)
+
+
+class PutsOffTheEnd(MemoryBackend):
+    """Ends a session only when three TTLs of silence have passed."""
+
+    @hookimpl
+    def heartbeat(self, lease: Lease, holdings: Holdings) -> Beat:
+        answer = super().heartbeat(lease, holdings)
+        with self._store.call(self._namespace) as space:
+            space.sessions[lease.incarnation].deadline += 2 * lease.ttl
+        return answer
+
+
+class EndsTooEarly(MemoryBackend):
+    """Ends a session when half of its TTL has passed."""
+
+    @hookimpl
+    def heartbeat(self, lease: Lease, holdings: Holdings) -> Beat:
+        answer = super().heartbeat(lease, holdings)
+        with self._store.call(self._namespace) as space:
+            space.sessions[lease.incarnation].deadline -= 0.5 * lease.ttl
+        return answer
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("broken", "text"),
+    [
+        (BelievesWhatItIsTold, "the model says ('renewed', "),
+        (LeavesTheDeadInTheirSeats, "the model says Vacant(), the backend LeaderRecord"),
+        (PutsOffTheEnd, "the backend's bound"),
+        (EndsTooEarly, "its lease lasts"),
+    ],
+)
+def test_a_broken_backend_is_found(broken: type[MemoryBackend], text: str) -> None:
+    """A backend that breaks one promise differs from the model, and the message says in what."""
+    target = Target.of("memory").with_fake_time()
+    result = run(backend_machine(target, factory=cast("BackendFactory", broken)), shrink=False)
+    ((_, told),) = result.failures
+    assert text in told
+    assert "state.begin(" in told
+
+
+@pytest.mark.timeout(120)
+def test_a_broken_backend_is_found_in_real_time() -> None:
+    """The same in real time, where examples are few."""
+    target = replace(Target.of("memory"), factory=cast("BackendFactory", PutsOffTheEnd))
+    ((_, told),) = run(backend_machine(target)).failures
+    assert "the backend's bound" in told
+
+
+def test_without_hypothesis_it_says_what_to_install() -> None:
+    """The error names the extra, and the rest of the package can be imported all the same."""
+    code = "import sys; sys.modules['hypothesis'] = None; import drumbeat_conformance.machine"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert ran.returncode == 1
+    assert "python3 -m pip install 'drumbeat-conformance[machine]'" in ran.stderr.splitlines()[-1]

@@ -1,0 +1,176 @@
+"""The command line: statuses, plain errors, files, and an end when it is told to."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from drumbeat import ConfigurationError
+from drumbeat_conformance.cli._asked import duration
+from drumbeat_conformance.report import read_report
+
+QUICK = ("memory", "--fake-time", "--only", "LEAD-3")
+
+
+def run(*arguments: str, folder: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command and return what it said."""
+    command = [sys.executable, "-m", "drumbeat_conformance.cli", *arguments]
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        ([], 2, "say what to test"),
+        (["redsi"], 2, "'redsi' is neither a URL nor one of redis"),
+        (["nosuch://x"], 2, "no backend for nosuch:// is installed"),
+        (["memory", "--only", "LAED-3"], 2, "did you mean 'LEAD-3'?"),
+        (["memory", "--only", "FAULT-1"], 2, "it is of the tier faults"),
+        (["memory", "--lease-ttl", "-1"], 2, "--lease-ttl is -1"),
+        (["memory", "--server", "nothing"], 2, "not of the form MODULE:NAME"),
+        (["memory", "--server", "no_such:thing"], 2, "cannot be loaded"),
+        (["memory", "--backend", "os:sep"], 2, "cannot be called"),
+        (["memory", "--known-failures", "/nowhere"], 2, "--known-failures /nowhere"),
+        (["memory", "--json", "/nowhere/x"], 2, "/nowhere must be a folder"),
+        (["memory", "--soak", "10x"], 2, "write it like 90s, 10m or 1h"),
+        (["memory", "--fake-time", "--only", "BEAT-6"], 2, "nothing was tested"),
+        (["redis", "--servers"], 2, "No such option"),
+        (["redis://127.0.0.1:1"], 69, "nobody listens at 127.0.0.1:1"),
+    ],
+    ids=lambda value: " ".join(value)[:30] if isinstance(value, list) else None,
+)
+def test_what_cannot_work_is_said_plainly(arguments: list[str], status: int, said: str) -> None:
+    """What can never work ends with 2 and a server that is down with 69, in a line and without a traceback."""
+    done = run(*arguments)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert done.returncode == status
+
+
+def test_a_server_that_cannot_run_here(tmp_path: Path) -> None:
+    """Without engine and program it says what to install."""
+    done = run("redis", PATH=str(tmp_path), DRUMBEAT_TEST_SERVERS="program")
+    assert "no redis server can run here" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 2
+
+
+def test_a_run_writes_its_files(tmp_path: Path) -> None:
+    """Each report is written, each outcome printed, and the command in the report is one that runs."""
+    names = ("report.json", "report.md", "report.xml", "badge.svg")
+    options = ("--json", "--markdown", "--junit", "--badge")
+    done = run(*QUICK, *(word for pair in zip(options, names, strict=True) for word in pair), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "holds" in done.stdout
+    assert "LEAD-3: " in done.stdout
+    assert done.stdout.endswith("drumbeat: part of contract, 3 capabilities, pretended time\n")
+    report = read_report(tmp_path / "report.json")
+    assert [line.id for line in report.guarantees] == ["LEAD-3"]
+    assert not report.whole
+    assert report.command == "drumbeat-conformance memory --tier contract --seed 0 --only LEAD-3 --fake-time"
+    assert 'name="test_lead_3__' in (tmp_path / "report.xml").read_text()
+    assert "part of contract" in (tmp_path / "report.md").read_text()
+    assert (tmp_path / "badge.svg").read_text().startswith("<svg")
+
+
+def test_the_badge_for_an_endpoint(tmp_path: Path) -> None:
+    """A badge in a file that is no picture is JSON."""
+    assert run(*QUICK, "--badge", "badge.json", folder=tmp_path).returncode == 0
+    assert json.loads((tmp_path / "badge.json").read_text())["schemaVersion"] == 1
+
+
+BROKEN = """
+from drumbeat import hookimpl
+from drumbeat.memory import MemoryBackend
+from drumbeat.hookspecs import Won
+from dataclasses import replace
+
+class Broken(MemoryBackend):
+    @hookimpl
+    def campaign(self, lease, election, attempt, value, timeout):
+        answer = super().campaign(lease, election, attempt, value, timeout)
+        return Won(replace(answer.seat, token=1)) if isinstance(answer, Won) else answer
+"""
+
+
+def test_a_broken_backend(tmp_path: Path) -> None:
+    """A broken promise ends with 1, and the promise, the values and the line stand at the end; known, it is no failure."""
+    (tmp_path / "mine.py").write_text(BROKEN)
+    options = ("broken://x", "--backend", "mine:Broken", "--in-process", "--fake-time", "--only", "LEAD-3")
+    done = run(*options, folder=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "LEAD-3 BROKEN" in done.stdout
+    assert "LEAD-3 does not hold" in done.stdout
+    assert "E   " in done.stdout
+    assert "drumbeat: 1 of the promises broken" in done.stdout
+    (tmp_path / "known.toml").write_text('[LEAD-3]\nreason = "why"\nlink = "https://example.org/1"\n')
+    known = run(*options, "--known-failures", "known.toml", folder=tmp_path)
+    assert known.returncode == 0, known.stdout + known.stderr
+    assert "1 known failure" in known.stdout
+    strict = run(*QUICK, "--known-failures", "known.toml", folder=tmp_path)
+    assert strict.returncode == 1
+    assert "HOLDS, NOT EXPECTED" in strict.stdout
+
+
+@pytest.mark.parametrize(
+    "text", ["[LEAD-3]\nreason = 'x'\n", "LEAD-3 = 'x'\n", "[LEAD-3]\nreason = 1\nlink = 'https://x'\n", "["], ids=repr
+)
+def test_known_failures_must_be_whole(tmp_path: Path, text: str) -> None:
+    """A file without reason or link, or that is no TOML, is refused."""
+    (tmp_path / "known.toml").write_text(text)
+    done = run(*QUICK, "--known-failures", "known.toml", folder=tmp_path)
+    assert "known.toml" in done.stderr
+    assert done.returncode == 2
+
+
+def test_the_list_names_every_guarantee() -> None:
+    """`--list` prints the ids of a tier with their promises, and tests nothing."""
+    done = run("--list", "--tier", "all", "--only", "LEAD")
+    assert "LEAD-3 " in done.stdout
+    assert "BEAT-1 " not in done.stdout
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_it_ends_when_told_to(number: signal.Signals, status: int) -> None:
+    """A signal ends it soon, with the status that a shell expects."""
+    command = [sys.executable, "-m", "drumbeat_conformance.cli", "local", "--only", "BEAT"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "testing" in process.stdout.readline()
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=40)
+    assert "Traceback" not in errors
+    assert process.returncode == status
+
+
+def test_options_of_other_runs_are_kept_away() -> None:
+    """What the environment adds to every run of pytest does not reach this one."""
+    assert run(*QUICK, PYTEST_ADDOPTS="--collect-only --no-such-option").returncode == 0
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1h", 3600), ("1.5m", 90), ("7", 7)])
+def test_durations(text: str, seconds: float) -> None:
+    """Seconds, minutes and hours are understood."""
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "0s", "-1m", "m", "1d", "1 m", "inf"])
+def test_no_durations(text: str) -> None:
+    """Anything else is refused."""
+    with pytest.raises(ConfigurationError, match="no duration"):
+        duration(text)
