@@ -28,7 +28,8 @@ def main() -> int:
     found = complaints(results)
     if not (arguments.names or arguments.breaks or arguments.module or arguments.of or arguments.real_time):
         found += complaints_of_all(results, modules())
-        found += complaints_of_full(results) if arguments.full else []
+    if arguments.full and not (arguments.names or arguments.breaks or arguments.of):
+        found += complaints_of_full(results)
     print(as_text(results))
     for sentence in found:
         print(f"FAILED: {sentence}\n")

@@ -12,6 +12,20 @@ __all__ = ["as_json", "as_markdown", "as_text"]
 
 _LEGEND = "K: killed, as it must be.  k: noticed too.  !: should be killed and is not.  .: passes.  Blank: not tested."
 
+_PAGE = """\
+# Mutants
+
+Backends that are broken on purpose, one bug each: the proof that every guarantee finds what it is about. A mutant is
+the real backend, or the core on it, with one attribute replaced; it runs in a process of its own. It must make each
+guarantee fail that it names, and the same guarantees must pass on the sound backend beside it. `peers N` is the fault N
+that was found in another library.
+
+This page is written by
+`nox -s mutants -- --markdown docs/mutants.md --json conformance/reports/mutants.json`.
+
+## The bugs
+"""
+
 
 def as_text(results: Results) -> str:
     """Return one table for each family of guarantees, with the mutants that it notices; at most 200 columns wide."""
@@ -27,12 +41,13 @@ def as_text(results: Results) -> str:
 
 
 def as_markdown(results: Results) -> str:
-    """Return a table of all mutants with their bugs, then the matrix by families."""
-    lines = [_LEGEND, "", "| mutant | of | the bug | like | killed by | noticed by too |", "|---|---|---|---|---|---|"]
+    """Return a page with a table of all mutants and their bugs, then the matrix by families."""
+    lines = [_PAGE, "| mutant | of | the bug | like | killed by | noticed by too |", "|---|---|---|---|---|---|"]
     for name, one in results.mutants.items():
         if name in results.reports:
             killing, also = ", ".join(kills(results, name)), ", ".join(_others(results, name))
             lines.append(f"| `{name}` | {one.of} | {one.bug} | {one.like} | {killing} | {also} |".replace("  ", " "))
+    lines += ["", "## The kill matrix", "", _LEGEND]
     for family, ids in _families(results).items():
         lines += ["", f"### {family}", "", "| mutant | " + " | ".join(ids) + " |", "|---|" + ":-:|" * len(ids)]
         for name in _noticed_by(results, ids):
@@ -53,7 +68,7 @@ def as_json(results: Results) -> str:
 
 
 def _described(results: Results, name: str) -> dict[str, object]:
-    one, report = results.mutants[name], results.reports[name]
+    one = results.mutants[name]
     return {
         "name": name,
         "module": one.module,
@@ -63,7 +78,6 @@ def _described(results: Results, name: str) -> dict[str, object]:
         "breaks": list(one.breaks),
         "killed_by": kills(results, name),
         "noticed_by": _others(results, name),
-        "passed": [id_ for id_, finding in report.findings.items() if finding.result == "passed"],
     }
 
 

@@ -58,7 +58,7 @@ class Plan:
     fake_time: bool
     #: Ids, in the order of the testing.
     guarantees: tuple[str, ...]
-    #: Seconds of real time after which a guarantee counts as hanging, by its tier.
+    #: Seconds of real time after which a guarantee counts as hanging at the latest, by its tier.
     limits: dict[Tier, float]
 
     def dump(self) -> str:
@@ -80,7 +80,7 @@ class Plan:
 
     def limited(self, guarantee: Guarantee) -> Guarantee:
         """Return a guarantee with a limit that hanging mutants leave affordable."""
-        return replace(guarantee, limit=min(guarantee.limit, self.limits[guarantee.tier]))
+        return replace(guarantee, limit=min(guarantee.limit, self.limits.get(guarantee.tier, guarantee.limit)))
 
     @contextmanager
     def _given(self) -> Iterator[Site]:

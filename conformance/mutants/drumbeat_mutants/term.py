@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @mutant("grants-itself-a-grace", breaks=("LEAD-1", "LEAD-8", "LEAD-28"))
 def grants_itself_a_grace(patch: Patch) -> None:
-    """A session believes in itself for a quarter of a TTL longer than its lease, to get over short outages."""
+    """A session believes in itself for half a TTL longer than its lease, to get over short outages."""
 
     def usable(original: Callable[[Timing], float], self: Timing) -> float:
         return original(self) + self.ttl / 2

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from drumbeat_mutants import MUTANTS, Mutant, Patch, mutant
 from drumbeat_mutants._mutant import load, modules
+from drumbeat_mutants._process import Plan
 from drumbeat_mutants._rules import PEERS, Results, complaints, kills
-from drumbeat_mutants._run import Bench, Choice
+from drumbeat_mutants._run import Bench, Choice, Finding, Report
 from mutants import samples  # noqa: F401 - importing it enters them
 
 import drumbeat_conformance.guarantees  # noqa: F401 - importing it enters them
@@ -14,6 +15,7 @@ from drumbeat import memory
 from drumbeat._term import Term
 from drumbeat.memory import MemoryBackend
 from drumbeat_conformance.guarantee import CATALOGUE
+from drumbeat_conformance.run import Result
 
 #: What the clock must not be needed for: they are broken on the machine's clock as well.
 BROKEN_IN_REAL_TIME = (
@@ -88,6 +90,21 @@ def test_named_guarantees_alone_are_tested_in_real_time() -> None:
     everything = Choice(full=True).plan("local", ["LEAD-5"]).guarantees
     assert set(everything) == set(CATALOGUE)
     assert everything[0] == "LEAD-5"
+
+
+def test_what_fails_on_the_sound_backend_is_judged_again_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guarantee that fails on the sound backend beside others counts by its second run, and so does what it kills."""
+    judged: list[tuple[str, tuple[str, ...]]] = []
+
+    def judge(_: Bench, plan: Plan, *, address: str = "") -> Report:
+        judged.append((address.rpartition(":")[2], plan.guarantees))
+        again = len(judged) > 2
+        result: Result = "passed" if again and not address else "failed"
+        return Report(findings={"LEAD-5": Finding(result, "LEAD-5: it is slow")})
+
+    monkeypatch.setattr(Bench, "_test", judge)
+    assert complaints(run(sample("killed"))) == []
+    assert judged[2:] == [("", ("LEAD-5",)), ("sample-killed", ("LEAD-5",))]
 
 
 def test_mutants_are_killed_on_the_clock_of_the_machine() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,6 +110,7 @@ def test_a_sabotaged_crew_is_caught(by: str, kind: str, tmp_path: Path) -> None:
     found = json.loads(file.read_text())
     assert found["figures"]["violations"][kind] > 0
     assert list(Path(found["histories"]).glob("m*.jsonl"))
+    shutil.rmtree(found["histories"])
 
 
 def test_a_process_that_ends_by_itself_is_told() -> None:
@@ -120,6 +122,8 @@ def test_a_process_that_ends_by_itself_is_told() -> None:
     assert not report.ok
     assert "ended by itself with status 1" in report.violations[0]
     assert "nothing_of_that_name" in report.violations[0]
+    assert report.histories is not None
+    shutil.rmtree(report.histories)
 
 
 def test_an_interrupt_ends_it_early_with_the_figures_so_far(started: list[subprocess.Popen[str]]) -> None:

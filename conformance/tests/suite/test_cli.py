@@ -15,6 +15,9 @@ from drumbeat import ConfigurationError
 from drumbeat_conformance.cli._asked import duration
 from drumbeat_conformance.report import read_report
 
+#: Each runs a process of its own, which loads a lot.
+pytestmark = pytest.mark.timeout(240)
+
 QUICK = ("memory", "--fake-time", "--only", "LEAD-3")
 
 
@@ -27,7 +30,7 @@ def run(*arguments: str, folder: Path | None = None, **environment: str) -> subp
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=200,
         check=False,
     )
 
@@ -108,7 +111,7 @@ class Broken(MemoryBackend):
 
 
 def test_a_broken_backend(tmp_path: Path) -> None:
-    """A broken promise ends with 1, and the promise, the values and the line stand at the end; known, it is no failure."""
+    """A broken promise ends with 1, and the promise, the values and the line stand at the end; known, it is none."""
     (tmp_path / "mine.py").write_text(BROKEN)
     options = ("broken://x", "--backend", "mine:Broken", "--in-process", "--fake-time", "--only", "LEAD-3")
     done = run(*options, folder=tmp_path)
@@ -153,7 +156,7 @@ def test_it_ends_when_told_to(number: signal.Signals, status: int) -> None:
         assert process.stdout is not None
         assert "testing" in process.stdout.readline()
         process.send_signal(number)
-        _, errors = process.communicate(timeout=40)
+        _, errors = process.communicate(timeout=120)
     assert "Traceback" not in errors
     assert process.returncode == status
 

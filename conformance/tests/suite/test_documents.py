@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -17,10 +18,10 @@ ROOT = Path(__file__).parents[3]
 
 def load() -> ModuleType:
     """Return conformance/documents.py as a module."""
-    spec = importlib.util.spec_from_file_location("documents", ROOT / "conformance/documents.py")
+    spec = importlib.util.spec_from_file_location("conformance_documents", ROOT / "conformance/documents.py")
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 pytest_plugins = ["pytester"]
+#: It runs a pytest of its own, which loads a lot.
+pytestmark = pytest.mark.timeout(240)
 
 README = Path(__file__).parents[2] / "README.md"
 

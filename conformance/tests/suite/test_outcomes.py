@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 pytest_plugins = ["pytester"]
+#: Each runs a pytest of its own, which loads a lot.
+pytestmark = pytest.mark.timeout(240)
 
 #: A catalogue of its own: what follows runs in a process of its own.
 GUARANTEES = '''
@@ -77,9 +79,9 @@ def outcomes(path: Path) -> dict[str, tuple[str, str]]:
     """Return the outcome and the message of each guarantee, from JUnit's file."""
     found = {}
     for case in ET.parse(path).iter("testcase"):  # noqa: S314 - pytest wrote it
-        (problem,) = case.findall("failure") + case.findall("error") + case.findall("skipped") or [None]
-        result = "passed" if problem is None else problem.get("type") or problem.tag
-        message = "" if problem is None else str(problem.get("message"))
+        problems = [*case.findall("failure"), *case.findall("error"), *case.findall("skipped")]
+        result = (problems[0].get("type") or problems[0].tag) if problems else "passed"
+        message = str(problems[0].get("message")) if problems else ""
         found[str(case.get("name"))] = (result, message)
     return found
 

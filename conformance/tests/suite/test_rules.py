@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import new_class
 from typing import Any
 
 import pytest
@@ -19,7 +20,9 @@ LINK = "https://example.org/issues/1"
 
 def make(*bases: type, **body: object) -> type:
     """Return a test class on a store in memory, with more in its body."""
-    return type(Conformance)("TestMine", bases or (Conformance,), {"target": "memory", **body})
+    return new_class(
+        "TestMine", bases or (Conformance,), exec_body=lambda own: own.update({"target": "memory", **body})
+    )
 
 
 def some_function(*_: object) -> None:
@@ -68,12 +71,12 @@ def test_nothing_is_inherited_from_others() -> None:
 
 def test_a_base_class_may_only_hold_settings() -> None:
     """A class between may give settings, which the last one inherits; it may define nothing else."""
-    between = type(Conformance)("Between", (Conformance,), {"lease_ttl": 3.0})
+    between = new_class("Between", (Conformance,), exec_body=lambda own: own.update(lease_ttl=3.0))
     plan = plan_of(make(between))
     assert plan is not None
     assert plan.target.ttl == 3.0
     with pytest.raises(ConfigurationError, match="cannot define 'test_lead_3'"):
-        type(Conformance)("Between", (Conformance,), {"test_lead_3": some_function})
+        new_class("Between", (Conformance,), exec_body=lambda own: own.update(test_lead_3=some_function))
 
 
 def test_a_metaclass_of_its_own_is_refused() -> None:

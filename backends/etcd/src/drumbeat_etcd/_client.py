@@ -132,6 +132,8 @@ class Client:
         self._prefix = prefix
         self._lock = threading.Lock()
         self._channels: dict[tuple[str, int], grpc.Channel] = {}
+        #: The one that was given up last.
+        self._retired: list[grpc.Channel] = []
         #: The number of the server that is asked at present.
         self._current = 0
         self._token: str | None = None
@@ -260,8 +262,9 @@ class Client:
         """End all connections, and with them the calls that are under way."""
         with self._lock:
             self._closed = True
-            channels, self._channels = self._channels, {}
-        for channel in channels.values():
+            channels = [*self._channels.values(), *self._retired]
+            self._channels, self._retired = {}, []
+        for channel in channels:
             channel.close()
 
     def abandon(self) -> None:
@@ -339,8 +342,10 @@ class Client:
             places = [place for place, known in self._channels.items() if known is channel]
             for place in places:
                 del self._channels[place]
-        if places:
-            channel.close()
+            # Other calls may be under way on it, and end in time by themselves before the next one is given up.
+            retired, self._retired = (self._retired, [channel]) if places else ([], self._retired)
+        for old in retired:
+            old.close()
 
     def _txn(self, transaction: Transaction) -> object:
         compare = [self._compare(condition) for condition in transaction.conditions]

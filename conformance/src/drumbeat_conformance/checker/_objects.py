@@ -31,7 +31,7 @@ def find_broken_objects(evidence: Evidence) -> list[Violation]:
             seat = _effective(operations) + _lapses(evidence, operations)
             found += _judge(sorted(seat, key=lambda one: one.called), LockModel(), kind=Kind.LOCK)
         elif operations[0].kind == "register":
-            found += _judge(_effective(operations), RegisterModel(), kind=Kind.REGISTER)
+            found += _judge(_needed(_effective(operations)), RegisterModel(), kind=Kind.REGISTER)
         elif operations[0].kind == "counter":
             found += _judge(_effective(operations), CounterModel(), kind=Kind.COUNTER)
     return found
@@ -50,6 +50,18 @@ def _says_something(operation: Operation) -> bool:
         return operation.kind == "register"
     # What nobody knows the token or the value of changes nothing that others could tell.
     return operation.answered or operation.op == "increment" or operation.token is not None
+
+
+def _needed(operations: Iterable[Operation]) -> list[Operation]:
+    """Return a register's operations without the unanswered writes that explain nothing: no value, and no refusal."""
+    known = list(operations)
+    seen = {one.value for one in known if one.op == "read" and one.outcome == "done"}
+    refused = min((_token(one) for one in known if one.outcome == "refused"), default=math.inf)
+    return [one for one in known if one.answered or one.op != "write" or one.value in seen or _token(one) > refused]
+
+
+def _token(operation: Operation) -> int:
+    return -1 if operation.token is None else operation.token
 
 
 def _lapses(evidence: Evidence, operations: list[Operation]) -> list[Operation]:

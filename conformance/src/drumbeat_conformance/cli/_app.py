@@ -106,7 +106,7 @@ def conformance(
     soak: str | None = typer.Option(
         None, "--soak", metavar="TIME", help="Run a group of processes under random faults instead, for 90s, 10m or 1h."
     ),
-    processes: int = typer.Option(5, "--processes", metavar="N", min=2, help="How many processes --soak runs."),
+    processes: int = typer.Option(4, "--processes", metavar="N", min=2, help="How many processes --soak runs."),
 ) -> int:
     """Test one backend, or list what would be tested."""
     if list_:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 from drumbeat.cli._report import in_columns
 from drumbeat_conformance.report import verdict
+from drumbeat_conformance.report._markdown import family_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,7 +83,7 @@ def catalogue(guarantees: Sequence[Guarantee]) -> list[str]:
 
 def _families(report: Report) -> list[tuple[str, ...]]:
     rows = []
-    for family, found in groupby(report.guarantees, key=lambda line: line.family):
+    for family, found in groupby(sorted(report.guarantees, key=family_of), key=family_of):
         lines = list(found)
         outcomes = [line.outcome for line in lines]
         broken = outcomes.count("failed") + outcomes.count("unexpected pass")

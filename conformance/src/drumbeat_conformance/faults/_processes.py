@@ -83,6 +83,7 @@ def run_forked(call: Callable[[], int], *, within: float) -> int:
 
 
 def _status_of(call: Callable[[], int], within: float) -> int:
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, within)
     try:
         return call()

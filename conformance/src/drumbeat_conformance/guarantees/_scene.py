@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final, final
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from drumbeat.history import History
     from drumbeat_conformance.arena import Arena
 
-__all__ = ["FOUND", "LONG", "Holder", "Scene"]
+__all__ = ["FOUND", "LONG", "Holder", "Scene", "beats"]
 
 #: Seconds of a lease within which any server can be started again.
 LONG: Final = 30.0
@@ -69,6 +70,14 @@ class Scene:
         assert overlaps == [], f"terms overlapped: {overlaps}"
 
 
+def beats(session: Session) -> bool:
+    """Send a heartbeat; tell whether it was answered."""
+    with suppress(Unavailable, SessionLost):
+        session.beat()
+        return True
+    return False
+
+
 @final
 class Holder:
     """A session that is a member of `g` and leads `e`, and what becomes of it."""
@@ -76,10 +85,21 @@ class Holder:
     def __init__(self, arena: Arena, session: Session) -> None:
         self._arena = arena
         self.session = session
-        self.session.group("g").join({"n": 1})
+        arena.eventually(self._joins, within=FOUND)
         self.term: Term = arena.run(lambda: self.session.election("e").campaign(), within=FOUND)
-        self.session.beat()
+        arena.eventually(self.beats, within=FOUND)
         self.incarnation = self.session.incarnation
+
+    def beats(self) -> bool:
+        """Send a heartbeat; tell whether it was answered."""
+        return beats(self.session)
+
+    def _joins(self) -> bool:
+        # A busy machine may make it miss its server for a moment.
+        with suppress(Unavailable):
+            self.session.group("g").join({"n": 1})
+            return True
+        return False
 
     def is_member(self) -> bool:
         """Tell whether it is in `g` as it joined; not while the server cannot be asked."""
@@ -101,7 +121,7 @@ class Holder:
         """Fail unless the same session is well, with the same term, and a member as it joined."""
         assert self.session.wait_for(State.CONNECTED, timeout=FOUND)
         self._arena.eventually(self.is_member, within=FOUND)
-        self.session.beat()
+        self._arena.eventually(self.beats, within=FOUND)
         assert self.session.incarnation == self.incarnation
         assert self.term.held
 

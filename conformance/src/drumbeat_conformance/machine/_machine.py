@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["backend_machine"]
 
 #: Examples, where time is only pretended to pass; and steps in each, there and elsewhere.
-FAKE_EXAMPLES: Final = 100
+FAKE_EXAMPLES: Final = 50
 FAKE_STEPS: Final = 50
 REAL_STEPS: Final = 25
 #: Seconds of real time after which no example is begun.
@@ -43,9 +43,9 @@ def backend_machine(
     `target` is a URL, a built-in name (redis, memcached, zookeeper, etcd, local, memory, memory-cas) or a `Target`;
     `factory` is the backend's class where no installed package announces it.
 
-    On a target with fake time there are 100 examples of 50 steps, and one that fails is made as short as can be. In
-    real time, in which leases have to run out, examples of 25 steps are begun for `seconds`, and one that fails is
-    shown as it was found. Which examples there are is the same in every run. A difference from the model is an AssertionError
+    On a target with fake time there are 50 examples of 50 steps, and one that fails is made as short as can be. In real
+    time, in which leases have to run out, examples of 25 steps are begun for `seconds`, and one that fails is shown as
+    it was found. Which examples there are is the same in every run. A difference from the model is an AssertionError
     that shows the steps that led to it. `TestCase.settings` can be replaced, as hypothesis tells.
     """
     chosen = Target.of(target) if isinstance(target, str) else target

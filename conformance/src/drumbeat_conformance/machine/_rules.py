@@ -53,10 +53,14 @@ class Rules(RuleBasedStateMachine):
 
     @initialize(attentive=st.booleans())
     def begin(self, attentive: bool) -> None:
-        """Most have a session. Views are compared after every step, or only now and then."""
+        """Most have a session, the last asks for an id in use. Views are compared after every step, or now and then."""
         self.attentive = attentive
-        for number, process in enumerate(self.twins.processes[:-1]):
+        *others, last = self.twins.processes
+        for number, process in enumerate(others):
             self.twins.open(process, ttl=self.twins.ttl(number))
+        last.member_id = others[0].member_id
+        self.twins.open(last, ttl=self.twins.ttl(0))
+        last.member_id = MEMBERS[-1]
 
     @rule(where=WHERE, member=st.sampled_from(MEMBERS), ttl=TTL, force=st.sampled_from([False, False, True]))
     def open(self, where: int, member: str, ttl: int, force: bool) -> None:

@@ -27,7 +27,7 @@ __all__ = ["Answer", "Look", "Member", "MemberEnded", "MemberRaised", "Place"]
 R = TypeVar("R")
 
 #: Seconds in which a process starts and connects, or answers, on a machine that is busy with other things.
-PATIENCE: Final = 30.0
+PATIENCE: Final = 60.0
 #: Characters of its errors that are told when a member ended.
 _TOLD: Final = 4000
 

@@ -8,7 +8,7 @@ from drumbeat_conformance.guarantee import catalogue
 from drumbeat_conformance.report._badge import verdict
 from drumbeat_conformance.report._model import Line, Report
 
-__all__ = ["by_family", "cell", "to_markdown"]
+__all__ = ["by_family", "cell", "family_of", "to_markdown"]
 
 
 def to_markdown(report: Report) -> str:
@@ -27,12 +27,17 @@ def to_markdown(report: Report) -> str:
 def by_family(report: Report) -> list[str]:
     """Return one row for each family of guarantees."""
     rows = []
-    for family, found in groupby(report.guarantees, key=lambda line: line.family):
+    for family, found in groupby(sorted(report.guarantees, key=family_of), key=family_of):
         lines = list(found)
         left_out = sum(line.outcome == "left out" for line in lines)
         passed = sum(line.outcome == "passed" for line in lines)
         rows.append(f"| {family} | {len(lines) - left_out} | {passed} | {left_out} |")
     return rows
+
+
+def family_of(line: Line) -> str:
+    """Return the family of a line, to sort and group by."""
+    return line.family
 
 
 def cell(text: str) -> str:
