@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -36,7 +38,7 @@ nox.options.default_venv_backend = "uv"
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = True
 nox.options.sessions = ["lint", "types", *(f"tests-{p}" for p in PYTHONS if is_installed(p))]
-nox.options.sessions += ["mutants", *ALWAYS, "wheels", "etcd3"]
+nox.options.sessions += ["mutants", *ALWAYS, "template", "wheels", "etcd3"]
 
 
 @nox.session
@@ -72,6 +74,24 @@ def mutants(session: nox.Session) -> None:
     """The suite against deliberately broken backends: it must kill every one; arguments go to the matrix."""
     sync(session)
     session.run("python", "-m", "drumbeat_mutants", *session.posargs, env={"PYTHONPATH": "conformance/mutants"})
+
+
+@nox.session
+def template(session: nox.Session) -> None:
+    """A package as `drumbeat new-backend` writes it, installed from wheels, and taken through its own workflow."""
+    _, siblings = build(session, "core")
+    pins = write_pins(session, SETTINGS["constraint-dependencies"])
+    alone = ["--no-config", "--no-sources", f"--constraints={siblings}", f"--constraints={pins}"]
+    session.install(*alone, "drumbeat[cli]")
+    folder = Path(session.create_tmp()).resolve() / "package"
+    shutil.rmtree(folder, ignore_errors=True)
+    session.run("drumbeat", "new-backend", "my-store", f"--into={folder}")
+    session.install(*alone, f"--editable={folder}", f"--group={folder}/pyproject.toml:dev")
+    workflow = (folder / ".github/workflows/ci.yml").read_text()
+    session.chdir(folder)
+    for command in re.findall(r"^ *- run: (.+)$", workflow, re.MULTILINE):
+        if not command.startswith("python -m pip "):
+            session.run(*shlex.split(command))
 
 
 @nox.session
@@ -144,6 +164,11 @@ def other_pins(session: nox.Session, wheel: Path) -> Path:
     """Return a file with the pins of all but the wheel's own dependencies, whose oldest versions are wanted."""
     own = {canonicalize_name(needed.name) for needed in metadata_of(wheel).requires_dist or [] if not needed.marker}
     pins = [pin for pin in SETTINGS["constraint-dependencies"] if pin.partition("==")[0] not in own]
+    return write_pins(session, pins)
+
+
+def write_pins(session: nox.Session, pins: list[str]) -> Path:
+    """Return a file with these pins."""
     path = Path(session.create_tmp()).resolve() / "pins.txt"
     path.write_text("\n".join(pins))
     return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Literal, final
@@ -65,6 +65,8 @@ class Guarantee:
     needs: frozenset[Needs]
     #: The URL scheme of the one backend that it concerns; None for all.
     scheme: str | None
+    #: By URL scheme, the guarantee that makes the same promise there in another way.
+    instead: Mapping[str, str]
     #: Whether nothing else may run beside it.
     alone: bool
     #: Seconds of real time after which it counts as hanging.
@@ -133,6 +135,7 @@ def guarantee(
     claim: Capability | None = None,
     needs: Needs | tuple[Needs, ...] = (),
     scheme: str | None = None,
+    instead: Mapping[str, str] | None = None,
     alone: bool = False,
     limit: float | None = None,
 ) -> Callable[[Check], Check]:
@@ -155,6 +158,7 @@ def guarantee(
             claim=claim,
             needs=frozenset(needs if isinstance(needs, tuple) else (needs,)),
             scheme=scheme,
+            instead=dict(instead or {}),
             alone=alone,
             limit=LIMITS[tier] if limit is None else limit,
             check=check,

@@ -120,8 +120,6 @@ class GuaranteeItem(pytest.Item):
         if self.config.pluginmanager.hasplugin("timeout"):
             # It would count the wait for its turn; the run itself ends what hangs, after the guarantee's own limit.
             self.add_marker(pytest.mark.timeout(0))
-        if self.config.getoption("loadgroup", default=False):
-            self.add_marker(pytest.mark.xdist_group(parent.nodeid))
 
     def runtest(self) -> None:
         """Wait for the outcome, and raise what it says."""
@@ -135,9 +133,9 @@ class GuaranteeItem(pytest.Item):
         if not self.outcome.ok:
             pytest.fail(self.outcome.reason, pytrace=False)
 
-    def reportinfo(self) -> tuple[str, int | None, str]:
+    def reportinfo(self) -> tuple[str, int, str]:
         """Return where it is, and what to call it."""
-        return str(self.path), None, f"{self.parent.name if self.parent else ''}.{self.name}"
+        return str(self.path), 0, f"{self.parent.name if self.parent else ''}.{self.name}"
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> str | TerminalRepr:  # type: ignore[override]
         """Show where the guarantee broke, then the promise."""
@@ -204,21 +202,21 @@ def _marks(cls: type) -> Iterator[pytest.Mark]:
             yield mark.mark if isinstance(mark, pytest.MarkDecorator) else mark
 
 
-def scope_of(nodeid: str) -> str:
-    """Return which tests must stay on one worker of pytest-xdist: those of one class here, each other test alone."""
+def scope_of(nodeid: str) -> str | None:
+    """Return the class whose guarantees must stay on one worker of pytest-xdist; None for any other test."""
     ours = _ITEM.match(nodeid)
-    return ours[1] if ours else nodeid
+    return ours[1] if ours else None
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object | None:
     """Keep the guarantees of a class on one worker, since they are one run, where tests are spread one by one."""
-    if config.getoption("dist") not in {"load", "worksteal"}:
+    if config.getoption("dist") not in {"load", "worksteal", "loadgroup"}:
         return None
-    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] # it ships no annotations
+    from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped] # it ships no annotations
 
-    class ByRun(LoadScopeScheduling):  # type: ignore[misc] # the same
-        def _split_scope(self, nodeid: str) -> str:
-            return scope_of(nodeid)
+    class ByRun(LoadGroupScheduling):  # type: ignore[misc] # the same
+        def _split_scope(self, nodeid: str) -> object:
+            return scope_of(nodeid) or super()._split_scope(nodeid)
 
     return ByRun(config, log)

@@ -219,6 +219,8 @@ class Run:
             return f"concerns {guarantee.scheme}:// alone"
         if guarantee.claim is not None and guarantee.claim not in self.profile.capabilities:
             return f"not claimed: {guarantee.claim.label}"
+        if self.target.scheme in guarantee.instead:
+            return f"{guarantee.instead[self.target.scheme]} makes this promise on {self.target.scheme}://"
         if guarantee.needs & _NEEDS_MORE_THAN_ONE_PROCESS and self.target.in_process:
             return "the store is in one process"
         if guarantee.needs & _NEEDS_A_SERVER and not self.target.serves(self._calm):

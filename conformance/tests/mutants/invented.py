@@ -28,6 +28,7 @@ def invented_guarantee(id_: str = "LEAD-1", *, tier: Tier = "contract") -> Guara
         claim=None,
         needs=frozenset(),
         scheme=None,
+        instead={},
         alone=False,
         limit=1.0,
         check=one_leads,

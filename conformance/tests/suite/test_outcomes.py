@@ -214,7 +214,8 @@ def test_a_conftest_cannot_skip(quiet: pytest.Pytester, hook: str) -> None:
     """Whatever a conftest.py does to skip a guarantee, or to have it expected to fail, ends in a failure."""
     quiet.makeconftest(f"import pytest\n{hook}")
     quiet.makepyfile(GUARANTEES + "enter(1, fails)\n" + A_CLASS)
-    quiet.runpytest_subprocess().assert_outcomes(failed=1)
+    found = quiet.runpytest_subprocess().parseoutcomes()
+    assert found in ({"failed": 1}, {"errors": 1})
 
 
 def test_other_tests_are_left_alone(quiet: pytest.Pytester) -> None:

@@ -139,7 +139,8 @@ class CompareAndSetBackend(ABC):
     ) -> tuple[Hashable | None, Mapping[str, tuple[bytes, Hashable]]]:
         """Do `compare_and_set`, then `read_many` whether or not it stored the value: the heartbeat.
 
-        A store that can send both at once should, so that a heartbeat is one round trip; by default it is two.
+        A store with a server must send both at once, since a heartbeat is one round trip (BEAT-6 of the guarantees);
+        by default it takes two.
         """
         new = self.compare_and_set(key, value, version, expire=expire, timeout=timeout)
         return new, self.read_many(keys, timeout)

@@ -137,7 +137,14 @@ def a_server_that_is_not_there_yet_is_reported_or_waited_for(arena: Arena) -> No
     assert waiting.result(within=FOUND).state is State.CONNECTED
 
 
-@guarantee("LEAD-13", level="should", tier="faults", claim=Capability.TOKENS_SURVIVE_RESTART, needs=Needs.SERVER)
+@guarantee(
+    "LEAD-13",
+    level="should",
+    tier="faults",
+    claim=Capability.TOKENS_SURVIVE_RESTART,
+    needs=Needs.SERVER,
+    instead={"local": "LOCAL-8"},
+)
 def tokens_rise_over_a_restart(arena: Arena) -> None:
     """Tokens keep rising when the server restarts with its data, be it stopped or killed."""
     tokens = _tokens_of_three_terms(arena, number=0)
@@ -147,7 +154,14 @@ def tokens_rise_over_a_restart(arena: Arena) -> None:
     assert sorted(set(tokens)) == tokens
 
 
-@guarantee("LEAD-14", level="should", tier="faults", claim=Capability.TOKENS_SURVIVE_DATA_LOSS, needs=Needs.SERVER)
+@guarantee(
+    "LEAD-14",
+    level="should",
+    tier="faults",
+    claim=Capability.TOKENS_SURVIVE_DATA_LOSS,
+    needs=Needs.SERVER,
+    instead={"local": "LOCAL-2"},
+)
 def tokens_rise_over_a_loss_of_data(arena: Arena) -> None:
     """Tokens keep rising when the server loses its data, once and again, as long as no clock is set back."""
     tokens = _tokens_of_three_terms(arena, number=0)

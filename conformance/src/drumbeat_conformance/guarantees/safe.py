@@ -117,7 +117,7 @@ def a_password_is_not_shown_by_what_goes_wrong(arena: Arena) -> None:
 # Rubbish ----------------------------------------------------------------------------------------------------
 
 
-@guarantee("SAFE-2", needs=Needs.OPERATOR)
+@guarantee("SAFE-2", needs=Needs.OPERATOR, instead={"local": "LOCAL-3"})
 def rubbish_is_named_and_kept(arena: Arena) -> None:
     """What is stored and cannot be read (of another type, cut off, of a newer format) is an error that names its key.
 

@@ -19,8 +19,8 @@ untested(
 untested(
     "LIMIT-3",
     "The time in which a host is suspended counts: its terms are not held when it wakes after their deadline.",
-    why="The suite would be suspended too. FAULT-4 stops processes for longer than the TTL, which a clock that does not "
-    "count suspend would pass as well.",
+    why="The suite would be suspended too. FAULT-4 stops processes for longer than the TTL, which a clock that does "
+    "not count suspend would pass as well.",
 )
 untested(
     "LIMIT-4",
@@ -40,8 +40,8 @@ untested(
 untested(
     "LIMIT-7",
     "A step of the wall clock of an etcd server ends no lease early.",
-    why="The program of etcd asks the kernel for the time without a library in which a test could step it, and stepping "
-    "the clock of the machine would disturb everything that runs there.",
+    why="The program of etcd asks the kernel for the time without a library in which a test could step it, and "
+    "stepping the clock of the machine would disturb everything that runs there.",
 )
 untested(
     "LIMIT-8",

@@ -132,7 +132,7 @@ start_etcd_cluster = _factory(servers.start_etcd_cluster)
 
 @pytest.fixture
 def arena_on() -> Iterator[Callable[..., Arena]]:
-    """Make arenas on the server behind a URL, with leases of `ttl` seconds or the usual ones; they end with the test."""
+    """Make arenas on the server behind a URL, with leases of `ttl` seconds or the usual ones, for this test."""
     with ExitStack() as stack:
 
         def make(url: str, *, ttl: float | None = None) -> Arena:
