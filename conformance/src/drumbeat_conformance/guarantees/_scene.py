@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from drumbeat.history import History
     from drumbeat_conformance.arena import Arena
 
-__all__ = ["FOUND", "LONG", "Holder", "Scene", "beats"]
+__all__ = ["FOUND", "LONG", "Holder", "Scene", "answers", "beats"]
 
 #: Seconds of a lease within which any server can be started again.
 LONG: Final = 30.0
@@ -74,6 +74,14 @@ def beats(session: Session) -> bool:
     """Send a heartbeat; tell whether it was answered."""
     with suppress(Unavailable, SessionLost):
         session.beat()
+        return True
+    return False
+
+
+def answers(session: Session) -> bool:
+    """Read a view; tell whether there was an answer."""
+    with suppress(Unavailable, SessionLost):
+        session.group("g").members()
         return True
     return False
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from drumbeat import State, Unavailable
 from drumbeat_conformance.faults import black_hole, cut, dropping_replies, half_open, losing_replies, slow
 from drumbeat_conformance.guarantee import Needs, guarantee
-from drumbeat_conformance.guarantees._scene import FOUND, Scene, beats
+from drumbeat_conformance.guarantees._scene import FOUND, LONG, Scene, answers, beats
 
 if TYPE_CHECKING:
     from drumbeat import Session
@@ -53,15 +53,21 @@ def a_link_that_is_dead_for_a_while_takes_nothing(arena: Arena) -> None:
 @guarantee("FAULT-16", tier="faults", needs=Needs.LINK)
 def a_half_open_link_is_given_up(arena: Arena) -> None:
     """A session whose connections are dead without its being told gives them up and is well again by new ones, while
-    the old ones still stand, whether it keeps its term or loses it in time; a view that is watched goes on.
+    the old ones still stand, whether it keeps its term or loses it in time; a view that is watched goes on. With a long
+    lease it does so as the same session.
     """
     scene = Scene(arena)
     link = arena.link()
+    lasting = scene.connect("lasting", url=link.url, lease_ttl=LONG, request_timeout=arena.ttl / 2)
+    before = lasting.incarnation
+    assert lasting.group("g").members().ids == ()
     holder = scene.hold(url=link.url)
     successor = scene.connect("successor")
     waiting = arena.background(lambda: successor.election("e").campaign())
     with holder.session.group("g").watch() as views, half_open(link.proxy):
-        arena.wait(2 * arena.ttl)
+        arena.eventually(lambda: answers(lasting), within=LONG / 2)
+        assert before == lasting.incarnation
+        arena.wait(arena.ttl)
         holder.is_well_again()
         successor.group("g").join()
         seen = arena.background(lambda: next(change for change in views if "successor" in change.view))
