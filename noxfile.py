@@ -19,8 +19,13 @@ SETTINGS = nox.project.load_toml(ROOT / "pyproject.toml")["tool"]["uv"]
 MEMBERS: list[str] = SETTINGS["workspace"]["members"]
 #: Tests wait more than they compute. Which ones stay together says conftest.py.
 SIDE_BY_SIDE = ["--numprocesses=4", "--dist=loadscope"]
-#: The contract and the guarantees belong to no package alone: they run on all backends in the session `tests`.
-OWN_TESTS = {"conformance": ["conformance/tests/servers"]}
+#: What a package alone is tested by, where that is not all that it has: what takes minutes and asks no dependency for
+#: anything is tested once, in the session `tests`, and so is what needs the other packages.
+SLOW = ["randomised", "demo", "sharing"]
+OWN_TESTS = {
+    "core": ["core/tests", *(f"--ignore=core/tests/{folder}" for folder in SLOW)],
+    "conformance": ["conformance/tests/servers", "conformance/tests/checker", "conformance/tests/faults"],
+}
 #: The backends that several processes share.
 TARGETS = ["local", "redis", "zookeeper", "memcached", "etcd"]
 #: Those whose fault tier runs for every change; the others' runs every night.
@@ -64,9 +69,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The tests of the whole workspace, on the source; arguments after `--` go to pytest."""
     sync(session)
-    session.run("pytest", *SIDE_BY_SIDE, "--durations=10", "-m", "not crowded", *session.posargs)
-    if not session.posargs:
-        session.run("pytest", "-m", "crowded")
+    session.run("pytest", *SIDE_BY_SIDE, "--durations=10", *session.posargs)
 
 
 @nox.session

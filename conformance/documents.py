@@ -130,13 +130,16 @@ def _row(path: Path, report: Report) -> str:
 def _held(report: Report, tier: Tier) -> str:
     if tier not in report.tiers:
         return "not run"
-    held, left_out = report.count("passed", tier), report.count("left out", tier)
+    held = report.count("passed", tier) + report.count("unexpected pass", tier)
+    left_out = report.count("left out", tier)
     parts = [f"{held} hold"]
     parts += [f"{left_out} left out"] if left_out else []
-    broken = sum(line.tier == tier for line in report.broken)
+    broken = report.count("failed", tier)
     parts += [f"**{broken} broken**"] if broken else []
     known = report.count("known failure", tier)
     parts += [f"**{known} known failures**"] if known else []
+    fixed = report.count("unexpected pass", tier)
+    parts += [f"**{fixed} of these known to fail**"] if fixed else []
     return ", ".join(parts)
 
 

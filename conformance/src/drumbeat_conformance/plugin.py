@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final, final
 
 import pytest
 
-# Before anything that imports these: a failed assertion shall show its values.
-pytest.register_assert_rewrite(
+#: Where a failed assertion shall show its values.
+REWRITTEN: Final = (
     "drumbeat_conformance.actor",
     "drumbeat_conformance.arena",
     "drumbeat_conformance.checker",
@@ -20,6 +20,8 @@ pytest.register_assert_rewrite(
     "drumbeat_conformance.members",
     "drumbeat_conformance.waiting",
 )
+# Before anything that imports these.
+pytest.register_assert_rewrite(*REWRITTEN)
 
 if TYPE_CHECKING:
     from _pytest._code.code import TerminalRepr
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from drumbeat_conformance.run import Outcome, Run
     from drumbeat_conformance.suite import Conformance
 
-__all__ = ["LISTENERS", "GuaranteeItem", "GuaranteesOfClass", "scope_of"]
+__all__ = ["LISTENERS", "REWRITTEN", "GuaranteeItem", "GuaranteesOfClass", "scope_of"]
 
 #: Called with each outcome as soon as it is known, from another thread.
 LISTENERS: Final = pytest.StashKey[list[Callable[["Run", "Outcome"], None]]]()
@@ -182,7 +184,7 @@ def pytest_runtest_makereport(
     if outcome is not None and outcome.result == "known failure":
         report.outcome, report.wasxfail = "skipped", outcome.reason
     elif outcome is not None and outcome.result == "left out":
-        report.outcome, report.longrepr = "skipped", (str(item.path), 1, f"Skipped: {outcome.reason}")
+        report.outcome, report.longrepr = "skipped", (item.location[0], 1, f"Skipped: {outcome.reason}")
     elif report.skipped and not _has_no_server(call):
         report.outcome = "failed"
         report.longrepr = f"{item.guarantee.id} was to be skipped, which no guarantee can be: {report.longrepr}"

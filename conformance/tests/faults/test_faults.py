@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from drumbeat.history import read_history, terms
+from drumbeat.history import History, find_overlaps, read_history, terms
+from drumbeat.testing import wait_until
 from drumbeat_conformance.faults import frozen, half_open, hogged, kill, losing_replies, run_forked
 from drumbeat_conformance.faults.fixtures import drumbeat_fault, drumbeat_member, drumbeat_proxy
 from drumbeat_conformance.members import Member, MemberEnded, MemberRaised
@@ -24,6 +25,24 @@ __all__ = ["drumbeat_fault", "drumbeat_member", "drumbeat_proxy"]
 
 SOON = 10.0
 SILENCE = 0.2
+#: A module whose function keeps a session from ever recording that it resigned.
+HELD_UP = """
+import threading
+
+from drumbeat.observers import HistoryObserver
+
+line = HistoryObserver._line
+
+
+def hold_up(self, event):
+    if event.kind == "resigned":
+        threading.Event().wait()
+    return line(self, event)
+
+
+def preload():
+    HistoryObserver._line = hold_up
+"""
 
 
 @pytest.fixture
@@ -130,6 +149,44 @@ def test_a_member_does_what_it_is_told_and_records_it(start: Callable[..., Membe
     with pytest.raises(MemberEnded, match="status -9"):
         member.ask("state")
     assert [term.token for term in terms(read_history(member.history))] == [token]
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        (["campaign", "e"], ["resign", "e"], ["campaign", "e"]),
+        (["state"], ["churn", "e", SILENCE, SILENCE, 1], ["campaign", "e"]),
+        (["state"], ["count", "e", "counter", 1], ["count", "e", "counter", 1]),
+    ],
+    ids=["resign", "churn", "count"],
+)
+def test_a_seat_that_was_given_up_counts_as_free_though_its_holder_died_before_it_recorded_that(
+    start: Callable[..., Member],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    commands: tuple[list[str], list[str], list[str]],
+) -> None:
+    """A member that is killed before its session has recorded that it resigned does not overlap its successor."""
+    before, gives_up, succeeds = commands
+    (tmp_path / "held_up.py").write_text(HELD_UP)
+    (tmp_path / "counter").write_text("0")
+    monkeypatch.chdir(tmp_path)
+    successor = start("b").ready()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("DRUMBEAT_CONFORMANCE_PRELOAD", "held_up:preload")
+    held_up = start("a").ready()
+
+    def history() -> History:
+        return read_history([held_up.history, successor.history])
+
+    held_up.ask(*before)
+    held_up.tell(*gives_up)
+    wait_until(lambda: terms(history()), SOON)
+    successor.ask(*succeeds)
+    held_up.freeze()
+    held_up.kill()
+    wait_until(lambda: [term.member_id for term in terms(history())] == ["a", "b"], SOON)
+    assert find_overlaps(history()) == []
 
 
 def test_a_member_that_cannot_connect_or_start_says_why(

@@ -7,12 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from drumbeat import ConfigurationError
-from drumbeat_conformance.cli._asked import duration
+from drumbeat import SPEC_VERSION, ConfigurationError
+from drumbeat_conformance import cli
+from drumbeat_conformance.cli._asked import Asked, duration, select
 from drumbeat_conformance.report import read_report
 
 #: Each runs a process of its own, which loads a lot.
@@ -43,6 +46,11 @@ def run(*arguments: str, folder: Path | None = None, **environment: str) -> subp
         (["nosuch://x"], 2, "no backend for nosuch:// is installed"),
         (["memory", "--only", "LAED-3"], 2, "did you mean 'LEAD-3'?"),
         (["memory", "--only", "FAULT-1"], 2, "it is of the tier faults"),
+        (["memory", "--only", "FAULT"], 2, "it is of the tier faults"),
+        (["local", "--soak", "9s", "--badge", "x", "--junit", "y"], 2, "--soak cannot go with --junit or --badge"),
+        (["local", "--soak", "9s", "--markdown", "x"], 2, "it writes --json alone"),
+        (["local", "--soak", "9s", "--json", "/nowhere/x"], 2, "/nowhere must be a folder"),
+        (["--list", "--json", "x"], 2, "--list cannot go with --json: it writes no file"),
         (["memory", "--lease-ttl", "-1"], 2, "--lease-ttl is -1"),
         (["memory", "--server", "nothing"], 2, "not of the form MODULE:NAME"),
         (["memory", "--server", "no_such:thing"], 2, "cannot be loaded"),
@@ -84,10 +92,50 @@ def test_a_run_writes_its_files(tmp_path: Path) -> None:
     report = read_report(tmp_path / "report.json")
     assert [line.id for line in report.guarantees] == ["LEAD-3"]
     assert not report.whole
+    assert report.guarantees[0].promise.startswith("Tokens are positive")
+    assert (report.server.name, report.server.version) == ("memory", "")
     assert report.command == "drumbeat-conformance memory --tier contract --seed 0 --only LEAD-3 --fake-time"
-    assert 'name="test_lead_3__' in (tmp_path / "report.xml").read_text()
+    assert 'classname="memory" name="test_lead_3__' in (tmp_path / "report.xml").read_text()
     assert "part of contract" in (tmp_path / "report.md").read_text()
     assert (tmp_path / "badge.svg").read_text().startswith("<svg")
+
+
+def test_nothing_tested_is_no_badge(tmp_path: Path) -> None:
+    """Where everything is left out, no file says that a tier was tested, nor where this machine keeps its files."""
+    options = ("--json", "report.json", "--badge", "badge.json", "--junit", "report.xml")
+    done = run("memory", "--tier", "faults", *options, folder=tmp_path)
+    assert done.returncode == 2
+    assert "drumbeat: nothing tested" in done.stdout
+    assert json.loads((tmp_path / "badge.json").read_text())["message"] == "nothing tested"
+    assert not read_report(tmp_path / "report.json").whole
+    found = (tmp_path / "report.xml").read_text()
+    assert "<skipped " in found
+    assert str(Path(cli.__file__).parent) not in found
+
+
+def test_ids_are_taken_in_any_case() -> None:
+    """Small letters name an id or a family as well."""
+    assert [one.id for one in select(["lead-3"], ["contract"])] == ["LEAD-3"]
+    assert select(["lead"], ["contract"]) == select(["LEAD"], ["contract"])
+
+
+def test_a_soak_says_what_was_tested_and_when(tmp_path: Path) -> None:
+    """A soak's JSON names target, backend, versions, time and seed."""
+    url = f"local://{tmp_path}/soak.db"
+    done = run(url, "--soak", "2s", "--processes", "2", "--seed", "7", "--json", "soak.json", folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "soak.json").read_text())
+    assert (found["target"], found["seed"], found["format"]) == (url, 7, 1)
+    assert found["backend"] == {"scheme": "local", "package": "drumbeat", "version": version("drumbeat")}
+    assert found["suite_version"] == version("drumbeat-conformance")
+    assert found["spec_version"] == SPEC_VERSION
+    assert datetime.fromisoformat(found["began"]).tzinfo is not None
+
+
+def test_a_password_is_masked() -> None:
+    """What is written of a URL holds no password."""
+    asked = Asked(name="redis://user:very-secret@127.0.0.1:1", tiers=("contract",))
+    assert "very-secret" not in asked.masked() + asked.command()
 
 
 def test_the_badge_for_an_endpoint(tmp_path: Path) -> None:
@@ -97,28 +145,34 @@ def test_the_badge_for_an_endpoint(tmp_path: Path) -> None:
 
 
 BROKEN = """
-from drumbeat import hookimpl
-from drumbeat.memory import MemoryBackend
-from drumbeat.hookspecs import Won
 from dataclasses import replace
+
+from drumbeat import hookimpl
+from drumbeat.hookspecs import Won
+from drumbeat.memory import MemoryBackend
 
 class Broken(MemoryBackend):
     @hookimpl
-    def campaign(self, lease, election, attempt, value, timeout):
-        answer = super().campaign(lease, election, attempt, value, timeout)
-        return Won(replace(answer.seat, token=1)) if isinstance(answer, Won) else answer
+    def campaign(self, lease, election, attempt, value):
+        answer = super().campaign(lease, election, attempt, value)
+        return Won(replace(answer.seat, token=100 - answer.seat.token)) if isinstance(answer, Won) else answer
+
+    @hookimpl
+    def resign(self, lease, seat):
+        return super().resign(lease, replace(seat, token=100 - seat.token))
 """
 
 
 def test_a_broken_backend(tmp_path: Path) -> None:
     """A broken promise ends with 1, and the promise, the values and the line stand at the end; known, it is none."""
     (tmp_path / "mine.py").write_text(BROKEN)
-    options = ("broken://x", "--backend", "mine:Broken", "--in-process", "--fake-time", "--only", "LEAD-3")
-    done = run(*options, folder=tmp_path)
+    options = ("broken://x", "--backend", "mine:Broken", "--in-process", "--only", "LEAD-3")
+    done = run(*options, "--json", "report.json", folder=tmp_path)
     assert done.returncode == 1, done.stderr
     assert "LEAD-3 BROKEN" in done.stdout
     assert "LEAD-3 does not hold" in done.stdout
-    assert "E   " in done.stdout
+    assert "E   assert [99, 98, 97, 96, 95, 94, 93] == [93, 94, 95, 96, 97, 98, 99]" in done.stdout
+    assert "assert [99, 98, 97, 96, 95, 94, 93] == " in read_report(tmp_path / "report.json").guarantees[0].reason
     assert "drumbeat: 1 of the promises broken" in done.stdout
     (tmp_path / "known.toml").write_text('[LEAD-3]\nreason = "why"\nlink = "https://example.org/1"\n')
     known = run(*options, "--known-failures", "known.toml", folder=tmp_path)
@@ -127,6 +181,7 @@ def test_a_broken_backend(tmp_path: Path) -> None:
     strict = run(*QUICK, "--known-failures", "known.toml", folder=tmp_path)
     assert strict.returncode == 1
     assert "HOLDS, NOT EXPECTED" in strict.stdout
+    assert strict.stdout.endswith("drumbeat: 1 known failure holds\n")
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,33 @@ pytestmark = pytest.mark.timeout(240)
 README = Path(__file__).parents[2] / "README.md"
 
 
+def example(section: str) -> str:
+    """Return the first block of Python in a section."""
+    block = re.search(r"```python\n(.*?)```", README.read_text().partition(f"\n## {section}\n")[2], re.DOTALL)
+    assert block is not None
+    return block[1]
+
+
 def test_the_class_of_the_readme(pytester: pytest.Pytester) -> None:
     """The class under "In your own tests" has at most 15 lines, and tests a backend as it stands there."""
-    section = README.read_text().partition("## In your own tests")[2]
-    block = re.search(r"```python\n(.*?)```", section, re.DOTALL)
-    assert block is not None
-    assert len(block[1].splitlines()) <= 15
-    pytester.makepyfile(test_readme=block[1])
+    code = example("In your own tests")
+    assert len(code.splitlines()) <= 15
+    pytester.makepyfile(test_readme=code)
     result = pytester.runpytest_subprocess("-k", "CLAIM or LEAD-3 or lead_4__")
     outcomes = result.parseoutcomes()
     assert outcomes["passed"] > 2
     assert {"passed", "deselected"} >= set(outcomes) - {"skipped"}
+
+
+@pytest.mark.parametrize(
+    ("section", "count"),
+    [("Any sequence of calls", 1), ("Judging a history", 1), ("Faults", 3), ("Servers in tests", 1)],
+)
+def test_an_example_of_the_readme_passes(section: str, count: int, pytester: pytest.Pytester) -> None:
+    """The first example of a section is whole, and passes; those with a server are left out where none can run."""
+    code = example(section)
+    pytester.makepyfile(test_readme=code)
+    outcomes = pytester.runpytest_subprocess("-p", "no:cacheprovider").parseoutcomes()
+    assert sum(outcomes.get(one, 0) for one in ("passed", "skipped")) == count
+    assert outcomes.get("skipped", 0) <= code.count("(start_redis")
+    assert not {"failed", "errors", "error"} & set(outcomes)

@@ -42,6 +42,9 @@ def note(number):
 def fails(arena):
     found = 1
     assert 2 == found, "two were expected"
+
+def interrupt():
+    raise KeyboardInterrupt
 '''
 
 CASES = (
@@ -59,8 +62,8 @@ enter(9, lambda arena: time.sleep(5), limit=0.2)
 enter(10, lambda arena: None, level="should", claim=Capability.VOLATILE)
 enter(11, lambda arena: None, needs=Needs.SERVER)
 enter(12, lambda arena: None, scheme="redis")
-enter(13, lambda arena: exec("raise SystemExit(0)"))
-enter(14, lambda arena: exec('raise KeyboardInterrupt'))
+enter(13, lambda arena: sys.exit(0))
+enter(14, lambda arena: interrupt())
 enter(15, lambda arena: pytest.exit("all is well"))
 enter(16, fails, tier="faults")
 
@@ -243,6 +246,7 @@ def test_a_server_that_cannot_run(
 ) -> None:
     """Where this machine has no way to run the server, the class is left out, or fails if servers are required."""
     monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.delenv("DRUMBEAT_TEST_REQUIRE_SERVERS", raising=False)
     quiet.makepyfile(PLAIN + "class TestMine(Conformance):\n    target = 'redis'\n")
     quiet.runpytest_subprocess("--servers=program", *options).assert_outcomes(**expected)
 

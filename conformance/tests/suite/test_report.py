@@ -24,11 +24,21 @@ from drumbeat_conformance.report import (
     verdict,
 )
 
-HOLDS = Line(id="LEAD-3", level="must", tier="contract", outcome="passed", seconds=0.5, reason="", gap=False)
+HOLDS = Line(
+    id="LEAD-3",
+    promise="Tokens | rise.",
+    level="must",
+    tier="contract",
+    outcome="passed",
+    seconds=0.5,
+    reason="",
+    gap=False,
+)
 KILLED = replace(HOLDS, id="FAULT-5", tier="faults")
 BROKEN = replace(HOLDS, id="LEAD-4", outcome="failed", reason="LEAD-4: no | good\nat all")
 UNCLAIMED = replace(HOLDS, id="LEAD-12", level="should", outcome="left out", reason="not claimed: fifo-candidates")
 NO_SERVER = replace(KILLED, outcome="left out", reason="needs a server", gap=True)
+FIXED = replace(HOLDS, outcome="unexpected pass", reason="remove the declaration")
 KNOWN = replace(HOLDS, id="LEAD-5", outcome="known failure", reason="slow (https://example.org)")
 
 WHOLE = Report(
@@ -84,6 +94,7 @@ def spoil(document: dict[str, Any], *where: str | int, value: object) -> str:
         (["more"], 1, "does not have exactly the keys"),
         (["backend"], None, "the report.backend does not have exactly"),
         (["guarantees", 0, "outcome"], "skipped", r"the report.guarantees\[0\].outcome is 'skipped'"),
+        (["guarantees", 0, "promise"], None, r"the report.guarantees\[0\].promise is None"),
         (["guarantees", 0, "seconds"], None, r"the report.guarantees\[0\].seconds is None"),
     ],
     ids=lambda value: repr(value)[:40],
@@ -113,15 +124,33 @@ def test_what_is_no_report_is_refused(tmp_path: Path, text: str) -> None:
     [
         (WHOLE, "contract + faults, 2 capabilities", "brightgreen"),
         (replace(WHOLE, tiers=("contract",), guarantees=(HOLDS,)), "contract, 2 capabilities", "brightgreen"),
-        (with_lines(HOLDS, NO_SERVER), "contract + part of faults, 2 capabilities", "yellow"),
+        (with_lines(HOLDS, NO_SERVER), "contract + none of faults, 2 capabilities", "yellow"),
+        (with_lines(HOLDS, KILLED, NO_SERVER), "contract + part of faults, 2 capabilities", "yellow"),
+        (with_lines(HOLDS, replace(NO_SERVER, gap=False)), "contract, 2 capabilities", "brightgreen"),
         (replace(WHOLE, whole=False), "part of contract + part of faults, 2 capabilities", "yellow"),
-        (with_lines(HOLDS, KNOWN), "contract + faults, 2 capabilities, 1 known failure", "yellow"),
+        (with_lines(HOLDS, KNOWN, KILLED), "contract + faults, 2 capabilities, 1 known failure", "yellow"),
         (replace(WHOLE, fake_time=True), "contract + faults, 2 capabilities, pretended time", "yellow"),
         (with_lines(HOLDS, BROKEN), "1 of the promises broken", "red"),
-        (with_lines(replace(HOLDS, outcome="unexpected pass")), "1 of the promises broken", "red"),
-        (with_lines(UNCLAIMED), "contract + faults, 2 capabilities", "red"),
+        (with_lines(FIXED), "1 known failure holds", "red"),
+        (with_lines(FIXED, FIXED, BROKEN), "1 of the promises broken, 2 known failures hold", "red"),
+        (with_lines(UNCLAIMED), "nothing tested", "red"),
+        (with_lines(NO_SERVER), "nothing tested", "red"),
     ],
-    ids=["whole", "contract", "no-server", "selection", "known", "fake-time", "broken", "strict", "nothing"],
+    ids=[
+        "whole",
+        "contract",
+        "no-server",
+        "server-for-some",
+        "no-concern",
+        "selection",
+        "known",
+        "fake-time",
+        "broken",
+        "strict",
+        "broken-and-strict",
+        "nothing",
+        "nothing-for-lack-of-a-server",
+    ],
 )
 def test_a_badge_names_what_was_proven(report: Report, expected: str, colour: str) -> None:
     """Only a whole run without failures gets the full badge; what is broken or untested is said in its place."""
@@ -135,9 +164,9 @@ def test_a_badge_names_what_was_proven(report: Report, expected: str, colour: st
 
 def test_markdown_says_what_did_not_hold() -> None:
     """The page has the verdict, the numbers of each family, and each broken or missing promise in one row."""
-    page = to_markdown(with_lines(HOLDS, BROKEN, UNCLAIMED, NO_SERVER, KNOWN))
-    assert "| verdict | 1 of the promises broken |" in page
-    assert "| LEAD | 3 | 1 | 1 |" in page
-    assert "| LEAD-4: no \\| good at all |" in page
-    for title in ("## Broken", "## Known failures", "## Left out"):
+    page = to_markdown(with_lines(HOLDS, BROKEN, UNCLAIMED, NO_SERVER, KNOWN, FIXED))
+    assert "| verdict | 1 of the promises broken, 1 known failure holds |" in page
+    assert "| LEAD | 4 | 2 | 1 |" in page
+    assert "| LEAD-4 | Tokens \\| rise. | LEAD-4: no \\| good at all |" in page
+    for title in ("## Broken", "## Known failures that hold", "## Known failures", "## Left out"):
         assert title in page

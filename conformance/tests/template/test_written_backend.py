@@ -1,4 +1,4 @@
-"""What `drumbeat new-backend` writes passes as it stands, and is told apart from one that breaks a promise."""
+"""What `drumbeat new-backend` writes, once it breaks a promise; that it passes as it stands shows `nox -s template`."""
 
 from __future__ import annotations
 
@@ -64,23 +64,6 @@ def outcomes(package: Path, *only: str) -> dict[str, str]:
     assert report.exists(), ran.stderr
     found = json.loads(report.read_text())
     return {one["id"]: one["outcome"] for one in found["guarantees"]}
-
-
-@pytest.mark.timeout(300)
-def test_its_own_tests_pass(package: Path) -> None:
-    """The package's own run of pytest is green from the start, and every guarantee of the contract tier is in it."""
-    ran = run("-m", "pytest", "-q", "-p", "no:cacheprovider", package=package)
-    assert ran.returncode == 0, ran.stdout
-    summary = ran.stdout.splitlines()[-1]
-    assert int(summary.split(" passed")[0]) > 100, summary
-
-
-@pytest.mark.timeout(300)
-def test_the_command_line_finds_nothing_broken(package: Path) -> None:
-    """The command that its workflow runs reports that nothing is broken and that most guarantees bind and hold."""
-    found = outcomes(package)
-    assert set(found.values()) <= {"passed", "left out"}
-    assert list(found.values()).count("passed") > 100
 
 
 @pytest.mark.timeout(300)

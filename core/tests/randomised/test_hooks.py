@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
+from randomised.hooks import HookMachine
+from randomised.twins import NAMESPACE, Subject, Twins
 
 from drumbeat import cas, hookimpl
 from drumbeat._cas.records import Keys, Session
@@ -26,16 +28,16 @@ from drumbeat.hookspecs import (
 from drumbeat.local import LocalBackend
 from drumbeat.memory import MemoryBackend
 from drumbeat.testing import FakeClock, memory_url
-from drumbeat_conformance.machine import NAMESPACE, ExactMachine, FakeStore, Twins
 
 if TYPE_CHECKING:
+    from randomised.sides import Opened
+
     from drumbeat._facade import Backend
-    from drumbeat_conformance.machine import Opened
 
 DAY = 86_400.0
 
 
-class Local(FakeStore):
+class Local(Subject):
     late_giving_counts = True
 
     def __init__(self, clock: FakeClock) -> None:
@@ -59,7 +61,7 @@ class Local(FakeStore):
         self.clock.step_wall(DAY)
 
 
-class CompareAndSet(FakeStore):
+class CompareAndSet(Subject):
     exact = False
 
     def __init__(self, clock: FakeClock) -> None:
@@ -78,7 +80,7 @@ class CompareAndSet(FakeStore):
         del cas._stores[os.getpid(), self.name]
 
 
-class Memory(FakeStore):
+class Memory(Subject):
     """The model itself, under another name; the start of broken ones."""
 
     broken: type[MemoryBackend] = MemoryBackend
@@ -94,10 +96,14 @@ class Memory(FakeStore):
         MemoryBackend.forget_store(self.url.removeprefix("memory://"))
 
 
-def compare(kind: type[FakeStore], *, examples: int, phases: tuple[Phase, ...] = tuple(Phase)) -> None:
+def compare(kind: type[Subject], *, examples: int, phases: tuple[Phase, ...] = tuple(Phase)) -> None:
     """Compare a backend with the model; raise AssertionError where they differ."""
+
+    class Machine(HookMachine):
+        subject = kind
+
     run_state_machine_as_test(
-        type("Machine", (ExactMachine,), {"kind": kind}),
+        Machine,
         settings=settings(
             max_examples=examples,
             stateful_step_count=50,
@@ -110,7 +116,7 @@ def compare(kind: type[FakeStore], *, examples: int, phases: tuple[Phase, ...] =
 
 @pytest.mark.timeout(600)  # a failure is shrunk, which takes its time
 @pytest.mark.parametrize("kind", [Local, CompareAndSet])
-def test_a_backend_answers_as_the_model_does(kind: type[FakeStore]) -> None:
+def test_a_backend_answers_as_the_model_does(kind: type[Subject]) -> None:
     """Any sequence of hooks, leases running out meanwhile, has the model's answers and leaves the model's views."""
     Twins.answers.clear()
     compare(kind, examples=300)

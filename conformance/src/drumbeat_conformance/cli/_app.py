@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -109,7 +108,9 @@ def conformance(
     processes: int = typer.Option(4, "--processes", metavar="N", min=2, help="How many processes --soak runs."),
 ) -> int:
     """Test one backend, or list what would be tested."""
+    files = Files(json=json_file, markdown=markdown, junit=junit, badge=badge)
     if list_:
+        files.refuse("--list", writes=())
         return _list(tier, only)
     if target is None:
         raise ConfigurationError("say what to test: a URL, redis, memcached, zookeeper, etcd, local or memory")
@@ -126,8 +127,9 @@ def conformance(
         known_failures=known_failures,
     )
     if soak is not None:
-        return _soak(asked, duration(soak), processes=processes, json_file=json_file)
-    return _test(asked, Files(json=json_file, markdown=markdown, junit=junit, badge=badge))
+        files.refuse("--soak", writes=("--json",))
+        return _soak(asked, duration(soak), processes=processes, files=files)
+    return _test(asked, files)
 
 
 def _list(tier: TierChoice, only: Sequence[str]) -> int:
@@ -141,7 +143,6 @@ def _list(tier: TierChoice, only: Sequence[str]) -> int:
 def _test(asked: Asked, files: Files) -> int:
     from drumbeat_conformance.cli._print import Progress, summary
     from drumbeat_conformance.cli._session import Session
-    from drumbeat_conformance.report import report_of
 
     files.refuse_missing_folders()
     # For the errors that are plain to see before anything is started.
@@ -155,24 +156,29 @@ def _test(asked: Asked, files: Files) -> int:
         progress.close()
     if session.run_made is None:
         raise ConfigurationError("not one guarantee was tested")
+    # It imports the arena, whose assertions pytest must rewrite before.
+    from drumbeat_conformance.report import report_of
+
     seconds = time.monotonic() - started
     report = report_of(session.run_made, session.outcomes, began=began, seconds=seconds, command=asked.command())
     files.write(report)
     print_lines(summary(report, session.failures))
-    if not report.count("passed") + report.count("known failure") + len(report.broken):
+    if not report.tested:
         raise ConfigurationError("everything was left out, so nothing was tested")
     return 1 if report.broken else 0
 
 
-def _soak(asked: Asked, seconds: float, *, processes: int, json_file: Path | None) -> int:
+def _soak(asked: Asked, seconds: float, *, processes: int, files: Files) -> int:
     from drumbeat_conformance._announce import announced
-    from drumbeat_conformance.soak import soak
+    from drumbeat_conformance.soak import soak, to_json
 
-    target = asked.target()
+    files.refuse_missing_folders()
+    target, began = asked.target(), datetime.now(UTC)
     with nullcontext() if target.factory is None else announced(target.scheme, target.factory):
         found = soak(target, seconds, seed=asked.seed, processes=processes, say=lambda line: print_lines([line]))
-    if json_file is not None:
-        json_file.write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
+    if files.json is not None:
+        text = to_json(found, target, asked=asked.masked(), began=began)
+        files.json.write_text(text, encoding="utf-8")
     return 0 if found.ok else 1
 
 
@@ -185,6 +191,14 @@ class Files:
     markdown: Path | None
     junit: Path | None
     badge: Path | None
+
+    def refuse(self, option: str, *, writes: Sequence[str]) -> None:
+        """Raise ConfigurationError for a file that was asked for, but that `option` does not write."""
+        given = {"--json": self.json, "--markdown": self.markdown, "--junit": self.junit, "--badge": self.badge}
+        idle = [name for name, path in given.items() if path is not None and name not in writes]
+        if idle:
+            instead = f"of these files it writes {' and '.join(writes)} alone" if writes else "it writes no file"
+            raise ConfigurationError(f"{option} cannot go with {' or '.join(idle)}: {instead}")
 
     def refuse_missing_folders(self) -> None:
         """Raise ConfigurationError now for what could not be written after minutes of testing."""

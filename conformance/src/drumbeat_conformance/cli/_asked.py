@@ -61,11 +61,14 @@ class Asked:
         target = target.with_fake_time() if self.fake_time else target
         return target if self.lease_ttl is None else replace(target, ttl=self.lease_ttl)
 
+    def masked(self) -> str:
+        """Return the name or URL, with any password masked."""
+        return str(BackendURL.parse(self.name)) if "://" in self.name else self.name
+
     def command(self) -> str:
         """Return the command line that tests the same again, with any password of the URL masked."""
         tier = "all" if len(self.tiers) > 1 else self.tiers[0]
-        name = str(BackendURL.parse(self.name)) if "://" in self.name else self.name
-        words = [name, "--tier", tier, "--seed", str(self.seed)]
+        words = [self.masked(), "--tier", tier, "--seed", str(self.seed)]
         words += [word for one in self.only for word in ("--only", one)]
         for option, value in (("--lease-ttl", self.lease_ttl), ("--server", self.server), ("--backend", self.backend)):
             words += [] if value is None else [option, f"{value:g}" if isinstance(value, float) else value]
@@ -90,17 +93,22 @@ class Asked:
 
 
 def select(only: Sequence[str], tiers: Sequence[Tier]) -> list[Guarantee]:
-    """Return the guarantees of some tiers that ids and families name; raise ConfigurationError for what names none."""
+    """Return the guarantees of some tiers that ids and families name, in any case of letters.
+
+    Raises ConfigurationError for a name that none of them has.
+    """
     from drumbeat_conformance.guarantee import catalogue
 
     every = catalogue()
     there = sorted((one for one in every.values() if one.tier in tiers), key=lambda one: one.order)
+    wanted = {name.upper() for name in only}
     for name in only:
-        if not any(name in {one.id, one.family} for one in there):
+        if not any(name.upper() in {one.id, one.family} for one in there):
             known = {one.id for one in there} | {one.family for one in there}
-            hint = f"it is of the tier {every[name].tier}" if name in every else nearest(name, known)
+            elsewhere = {one.tier for one in every.values() if name.upper() in {one.id, one.family}}
+            hint = f"it is of the tier {' and '.join(sorted(elsewhere))}" if elsewhere else nearest(name.upper(), known)
             raise ConfigurationError(f"--only {name}: the tier {' or '.join(tiers)} has no such guarantee, {hint}")
-    return [one for one in there if not only or one.id in only or one.family in only]
+    return [one for one in there if not only or wanted & {one.id, one.family}]
 
 
 def loaded(reference: str, *, option: str) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import pytest
 
 from drumbeat import ConfigurationError, DrumbeatError, Unavailable
-from drumbeat_conformance.plugin import LISTENERS, GuaranteeItem
+from drumbeat_conformance.plugin import LISTENERS, GuaranteeItem, GuaranteesOfClass
 from drumbeat_conformance.servers import CouldNotRun, ServerFailed
 
 if TYPE_CHECKING:
@@ -59,10 +59,12 @@ class Session:
             raise SystemExit(int(status))
 
     def _arguments(self) -> list[str]:
-        ours = ("drumbeat_conformance.plugin", "drumbeat_conformance.servers.plugin")
+        ours = tuple(f"drumbeat_conformance.{name}" for name in ("cli._rewriting", "plugin", "servers.plugin"))
         return [
             *("--disable-plugin-autoload", "--import-mode=importlib", "--tb=short", "-p", "no:cacheprovider"),
             *(word for name in ours for word in ("-p", name)),
+            # Lists in full: there is nobody who could ask for more by `-v`.
+            *("-o", "verbosity_assertions=2"),
             *("-c", os.devnull, f"--rootdir={_HERE}"),
             *([] if self._junit is None else [f"--junitxml={self._junit}"]),
             str(_HERE / "_given.py"),
@@ -97,6 +99,14 @@ class Session:
 
         chosen = {one.id for one in select(self._asked.only, self._asked.tiers)}
         items[:] = [item for item in items if isinstance(item, GuaranteeItem) and item.guarantee.id in chosen]
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Name what is tested, rather than a module of ours, in JUnit's file."""
+        report = yield
+        if isinstance(item, GuaranteeItem) and isinstance(item.parent, GuaranteesOfClass):
+            report.nodeid = f"{item.parent.plan.target.scheme}::{item.name}"
+        return report
 
     def pytest_exception_interact(
         self, node: pytest.Item | pytest.Collector, call: pytest.CallInfo[object], report: pytest.TestReport

@@ -24,7 +24,7 @@ class StartFault(Protocol):
 
 @pytest.fixture
 def drumbeat_member() -> Iterator[Callable[..., Member]]:
-    """Starts processes with a session, as `drumbeat_conformance.members.Member` does, which end with the test."""
+    """Starts processes with a session, which end with the test; takes what `members.Member` does."""
     with ExitStack() as stack:
 
         def start(url: str, member_id: str, *, namespace: str, ttl: float, **options: object) -> Member:
@@ -35,13 +35,13 @@ def drumbeat_member() -> Iterator[Callable[..., Member]]:
 
 @pytest.fixture
 def drumbeat_proxy() -> Iterator[Callable[[str, int], Proxy]]:
-    """Puts proxies before servers, by host and port, which end with the test; connect to `proxy.address`."""
+    """Puts proxies before servers, by host and port, which end with the test; `address` is the text `host:port`."""
     with ExitStack() as stack:
         yield lambda host, port: stack.enter_context(Proxy(host, port))
 
 
 @pytest.fixture
 def drumbeat_fault() -> Iterator[StartFault]:
-    """Begins faults, which are over when the test is, in the reverse order."""
+    """Begins faults, as in `drumbeat_fault(paused(server))`; when the test is over they end, in the reverse order."""
     with ExitStack() as stack:
         yield stack.enter_context

@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +20,7 @@ from drumbeat_conformance.members import Member, MemberRaised
 
 if TYPE_CHECKING:
     from drumbeat_conformance.arena import Arena
+    from drumbeat_conformance.members import Answer
 
 #: Disturbances of one history, and the processes that suffer them.
 DISTURBANCES: Final = 50
@@ -162,11 +164,9 @@ def shards_never_have_two_owners_under_kills_and_freezes(arena: Arena) -> None:
     """
     scene = Scene(arena)
 
-    def sharer(number: int) -> Member:
+    def sharer(number: int) -> tuple[Member, Answer]:
         member = scene.member(f"m{number}")
-        member.ask("join", "g")
-        member.ask("take_shards", "g", SHARDS, arena.ttl / 2)
-        return member
+        return member, member.tell("take_shards", "g", SHARDS, arena.ttl / 2)
 
     def wait_for_balance(members: list[Member]) -> None:
         def owned() -> list[int]:
@@ -181,16 +181,33 @@ def shards_never_have_two_owners_under_kills_and_freezes(arena: Arena) -> None:
         arena.eventually(lambda: owned() == list(range(SHARDS)), within=10 * arena.ttl + LONG / 2)
         arena.eventually(lambda: items() == list(range(ITEMS)), within=5 * arena.ttl)
 
-    sharers = [sharer(number) for number in range(3)]
+    begun = [sharer(number) for number in range(3)]
+    sharers = [member for member, _ in begun]
+    for _, joined in begun:
+        joined.result()
     wait_for_balance(sharers)
     for number in (3, 4):
         killed, slow, _ = sharers
         killed.kill()
         with slow.frozen():
-            sharers = [*sharers[1:], sharer(number)]
+            # One that is frozen within a write may keep everybody out of a store that is a file.
+            new, joined = sharer(number)
             arena.wait(1.5 * arena.ttl)
+        joined.result()
+        sharers = [*sharers[1:], new]
         wait_for_balance(sharers)
     scene.check()
+
+
+def assert_disturbed(scene: Scene) -> None:
+    """Fail if the disturbances hit nobody that held the seat, or hit so many that nobody ever resigned."""
+    history, now = scene.history(), scene.arena.clock.now()
+    kills = sum(record.kind == "killed" for record in history)
+    assert kills >= DISTURBANCES // 2, f"only {kills} kills are on record"
+    ended = Counter(term.ended for term in terms(history) if term.until <= now)
+    cut_short = ended["killed"] + ended["deadline"] + ended["term_lost"]
+    assert cut_short, f"no disturbance hit a leader, so that nothing was tested; its terms ended so: {dict(ended)}"
+    assert ended["resigned"], f"no leader ever resigned; its terms ended so: {dict(ended)}"
 
 
 @guarantee("FAULT-21", tier="faults", needs=Needs.PROCESSES)
@@ -227,6 +244,7 @@ def many_disturbances_make_no_overlap(arena: Arena) -> None:
     for place in thaws:
         churners[place].thaw()
     arena.eventually(lambda: len(terms(scene.history())) >= DISTURBANCES, within=60.0)
+    assert_disturbed(scene)
     scene.check()
 
 

@@ -14,7 +14,8 @@ untested(
 untested(
     "LIMIT-2",
     "A virtual machine that is restored from a snapshot asks the server before it says `held` again.",
-    why="It takes a hypervisor to restore one, and the suite would be restored with it.",
+    why="It takes a hypervisor to restore one, and the suite would be restored with it. What a session notices of it, "
+    "a jump of wall time against its own clock, is tested by LEAD-42.",
 )
 untested(
     "LIMIT-3",

@@ -114,6 +114,11 @@ class Member:
     """
 
     def __init__(self, url: str, member_id: str, *, namespace: str, ttl: float, **options: object) -> None:
+        """Start the process, and return before it has connected; `ready()` waits for that, and tells what went wrong.
+
+        `ttl` is how many seconds its lease lasts. `options` are those of `drumbeat.connect` that JSON can hold; unless
+        they say otherwise, `connect_timeout` is 60 s, and an empty store is trusted to be a new one.
+        """
         self.member_id = member_id
         self._folder = TemporaryDirectory(prefix="drumbeat-member-")
         #: The file in which it records what happens to its session.
@@ -147,7 +152,7 @@ class Member:
     # What it is told ----------------------------------------------------------------------------------------
 
     def tell(self, command: str, *arguments: object) -> Answer:
-        """Have it do something, and return at once; see `drumbeat_conformance.members._program` for what it can do."""
+        """Have it do something, and return at once; `drumbeat_conformance.members` says what it can do."""
         number, answer = self._expect(command)
         line = json.dumps([number, command, arguments])
         assert self._process.stdin is not None

@@ -14,13 +14,14 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Final, TextIO
 
 import drumbeat
+from drumbeat.history import append_line
 from drumbeat.observers import HistoryObserver
 from drumbeat_conformance.faults._processes import hogged, run_forked
 
@@ -37,9 +38,10 @@ def main() -> None:
     answers = _take_output()
     preload(os.environ.get(PRELOAD))
     options: dict[str, object] = json.loads(sys.argv[1])
-    history = HistoryObserver(Path(str(options.pop("history"))))
+    file = Path(str(options.pop("history")))
+    history = HistoryObserver(file)
     speaker = _Speaker(answers)
-    speaker.run(0, lambda: speaker.introduce(drumbeat.connect(**options, observers=[history])))  # type: ignore[arg-type]
+    speaker.run(0, lambda: speaker.introduce(drumbeat.connect(**options, observers=[history]), file))  # type: ignore[arg-type]
     for line in sys.stdin:
         number, command, arguments = json.loads(line)
         speaker.obey(number, command, arguments)
@@ -68,9 +70,9 @@ class _Speaker:
         self._lock = threading.Lock()
         self._commands: _Commands | None = None
 
-    def introduce(self, session: drumbeat.Session) -> str:
-        """Obey with this session from now on."""
-        self._commands = _Commands(session)
+    def introduce(self, session: drumbeat.Session, history: Path) -> str:
+        """Obey with this session, whose history is that file, from now on."""
+        self._commands = _Commands(session, history)
         return session.incarnation
 
     def obey(self, number: int, command: str, arguments: list[object]) -> None:
@@ -92,8 +94,9 @@ class _Speaker:
 class _Commands:
     """What a member can be told; arguments and results are JSON, and each command may take its time."""
 
-    def __init__(self, session: drumbeat.Session) -> None:
+    def __init__(self, session: drumbeat.Session, history: Path) -> None:
         self._session = session
+        self._history = history
         self._terms: dict[str, drumbeat.Term] = {}
         self._looks: dict[str, list[tuple[float, bool]]] = {}
         self._shards: drumbeat.Shards | None = None
@@ -125,7 +128,9 @@ class _Commands:
 
     def resign(self, election: str) -> bool:
         """Give up the last term that was won; return whether it was held."""
-        return self._terms[election].resign()
+        term = self._terms[election]
+        self._note_end(term, f"election/{election}")
+        return term.resign()
 
     def look(self, election: str) -> None:
         """Begin to look at the last term that was won, again and again."""
@@ -141,7 +146,8 @@ class _Commands:
         """Win, hold for a while, resign, and begin again, for ever."""
         draw = random.Random(seed)  # noqa: S311 - repeatable, nothing secret
         while True:
-            with self._session.election(election).campaign() as term:
+            term = self._session.election(election).campaign()
+            with self._using(term, f"election/{election}"):
                 term.lost.wait(draw.uniform(shortest, longest))
 
     def partition(self, group: str, count: int) -> list[int]:
@@ -149,7 +155,8 @@ class _Commands:
         return list(self._session.group(group).partition(range(count)))
 
     def take_shards(self, group: str, count: int, grace: float) -> None:
-        """Take part in the shards of a group."""
+        """Join a group and take part in its shards."""
+        self._session.group(group).join()
         self._shards = self._session.group(group).shards(count, grace=grace)
 
     def owned(self) -> dict[int, int]:
@@ -160,7 +167,7 @@ class _Commands:
         """Increment the number in a file so many times, each under the lock; return how often that was done."""
         counter = Path(file)
         for _ in range(times):
-            with self._session.lock(lock).acquire():
+            with self._using(self._session.lock(lock).acquire(), f"lock/{lock}"):
                 number = int(counter.read_text())
                 # Time in which another process would read the same number.
                 time.sleep(LOOK)
@@ -181,6 +188,25 @@ class _Commands:
         started = time.monotonic()
         self._session.close(timeout=timeout)
         return time.monotonic() - started
+
+    @contextmanager
+    def _using(self, term: drumbeat.Term, subject: str) -> Iterator[None]:
+        with term:
+            yield
+            self._note_end(term, subject)
+
+    def _note_end(self, term: drumbeat.Term, subject: str) -> None:
+        """Record that a term is used no longer, before it is given up.
+
+        The session's own record of that is written a moment later, by another thread: if the process is frozen and
+        killed in between, it would look as if it had held a seat until its end that others had won meanwhile.
+        """
+        at, incarnation = drumbeat.SystemClock().now(), self._session.incarnation
+        # What is not held has ended without it; and the incarnation of what is held is the newest.
+        if term.held:
+            line: dict[str, object] = {"namespace": self._session.namespace, "incarnation": incarnation}
+            line |= {"kind": "resigned", "at": at, "member_id": self._session.member_id, "pid": os.getpid()}
+            append_line(self._history, line | {"subject": subject, "token": term.token})
 
     def _look(self, election: str, term: drumbeat.Term) -> None:
         clock = drumbeat.SystemClock()

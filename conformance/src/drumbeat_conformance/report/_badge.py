@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Final
 from xml.sax.saxutils import escape
 
+from drumbeat_conformance.guarantee import Tier
 from drumbeat_conformance.report._model import Report
 
 __all__ = ["badge_json", "badge_svg", "verdict"]
@@ -20,15 +22,36 @@ _SPACE: Final = 10
 def verdict(report: Report) -> str:
     """Return the profile that a report proves, in a few words: what is broken or untested comes first."""
     if report.broken:
-        return f"{len(report.broken)} of the promises broken"
+        return ", ".join(_wrong(report))
+    if not report.tested:
+        return "nothing tested"
     known = report.count("known failure")
-    tiers = " + ".join(tier if report.is_whole(tier) else f"part of {tier}" for tier in report.tiers)
-    parts = [tiers or "nothing tested", _counted(len(report.backend.capabilities), "capability", "capabilities")]
+    parts = [
+        " + ".join(filter(None, (_extent(report, tier) for tier in report.tiers))),
+        _counted(len(report.backend.capabilities), "capability", "capabilities"),
+    ]
     if known:
         parts.append(_counted(known, "known failure", "known failures"))
     if report.fake_time:
         parts.append("pretended time")
     return ", ".join(parts)
+
+
+def _wrong(report: Report) -> Iterator[str]:
+    broken, fixed = report.count("failed"), report.count("unexpected pass")
+    if broken:
+        yield f"{broken} of the promises broken"
+    if fixed:
+        yield _counted(fixed, "known failure holds", "known failures hold")
+
+
+def _extent(report: Report, tier: Tier) -> str:
+    """Return how much of a tier was tested, in words; none where nothing of it concerns the backend."""
+    if report.is_whole(tier):
+        return tier
+    if tier in report.tested:
+        return f"part of {tier}"
+    return f"none of {tier}" if report.has_gaps(tier) else ""
 
 
 def badge_json(report: Report) -> str:
@@ -58,7 +81,7 @@ def badge_svg(report: Report) -> str:
 def _colour(report: Report) -> str:
     if report.broken or not report.count("passed"):
         return "red"
-    whole = all(report.is_whole(tier) for tier in report.tiers)
+    whole = all(_extent(report, tier) in {tier, ""} for tier in report.tiers)
     return "brightgreen" if whole and not report.count("known failure") and not report.fake_time else "yellow"
 
 

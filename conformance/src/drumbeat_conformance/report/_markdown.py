@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from drumbeat_conformance.guarantee import catalogue
 from drumbeat_conformance.report._badge import verdict
 from drumbeat_conformance.report._model import Line, Report
 
@@ -17,7 +16,8 @@ def to_markdown(report: Report) -> str:
         f"# Conformance of {report.backend.package} {report.backend.version}",
         _facts(report),
         "\n".join(["| guarantees | tested | of these hold | left out |", "|---|---|---|---|", *by_family(report)]),
-        *_listed("Broken", report.broken),
+        *_listed("Broken", [line for line in report.guarantees if line.outcome == "failed"]),
+        *_listed("Known failures that hold", [line for line in report.guarantees if line.outcome == "unexpected pass"]),
         *_listed("Known failures", [line for line in report.guarantees if line.outcome == "known failure"]),
         *_listed("Left out", [line for line in report.guarantees if line.outcome == "left out"]),
     ]
@@ -30,7 +30,7 @@ def by_family(report: Report) -> list[str]:
     for family, found in groupby(sorted(report.guarantees, key=family_of), key=family_of):
         lines = list(found)
         left_out = sum(line.outcome == "left out" for line in lines)
-        passed = sum(line.outcome == "passed" for line in lines)
+        passed = sum(line.outcome in {"passed", "unexpected pass"} for line in lines)
         rows.append(f"| {family} | {len(lines) - left_out} | {passed} | {left_out} |")
     return rows
 
@@ -61,12 +61,8 @@ def _facts(report: Report) -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {cell(value)} |" for name, value in rows)])
 
 
-def _listed(title: str, lines: tuple[Line, ...] | list[Line]) -> list[str]:
+def _listed(title: str, lines: list[Line]) -> list[str]:
     if not lines:
         return []
-    rows = [f"| {line.id} | {cell(_promise(line))} | {cell(line.reason)[:400]} |" for line in lines]
+    rows = [f"| {line.id} | {cell(line.promise)} | {cell(line.reason)[:400]} |" for line in lines]
     return [f"## {title}", "\n".join(["| id | promise | reason |", "|---|---|---|", *rows])]
-
-
-def _promise(line: Line) -> str:
-    return catalogue()[line.id].title if line.id in catalogue() else ""

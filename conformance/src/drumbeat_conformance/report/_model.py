@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from drumbeat_conformance.run import Outcome, Run
     from drumbeat_conformance.target import Target
 
-__all__ = ["BackendFacts", "Line", "Report", "ServerFacts", "report_of"]
+__all__ = ["BackendFacts", "Line", "Report", "ServerFacts", "origin_of", "report_of"]
 
 _VERSION: Final = re.compile(r"(?P<name>.*?)[ /]v?(?P<version>\d\S*)(?P<rest>.*)")
+#: What a store in memory calls itself: different each time, so no fact to keep.
+_IN_MEMORY: Final = re.compile(r"memory store .* of process \d+")
 TIERS: Final[tuple[Tier, ...]] = get_args(Tier)
 
 
@@ -52,6 +54,8 @@ class Line:
     """What came of one guarantee."""
 
     id: str
+    #: What is promised, in a sentence.
+    promise: str
     level: Level
     tier: Tier
     outcome: Result
@@ -80,7 +84,7 @@ class Report:
     backend: BackendFacts
     server: ServerFacts
     tiers: tuple[Tier, ...]
-    #: Whether all guarantees of these tiers were selected.
+    #: Whether all guarantees of these tiers were selected, and not all of them left out.
     whole: bool
     seed: int
     #: Seconds that leases were asked to last.
@@ -101,13 +105,21 @@ class Report:
 
     @property
     def broken(self) -> tuple[Line, ...]:
-        """What makes the run a failure."""
+        """What makes the run a failure: promises that do not hold, and known failures that do."""
         return tuple(line for line in self.guarantees if line.outcome in {"failed", "unexpected pass"})
 
+    @property
+    def tested(self) -> tuple[Tier, ...]:
+        """The tiers of which at least one guarantee was tested."""
+        return tuple(tier for tier in self.tiers if any(_was_tested(line, tier) for line in self.guarantees))
+
     def is_whole(self, tier: Tier) -> bool:
-        """Return whether every guarantee of a tier that may be binding was tested."""
-        gaps = any(line.gap and line.tier == tier for line in self.guarantees)
-        return self.whole and tier in self.tiers and not gaps
+        """Return whether every guarantee of a tier that may be binding was tested, and at least one."""
+        return self.whole and tier in self.tested and not self.has_gaps(tier)
+
+    def has_gaps(self, tier: Tier) -> bool:
+        """Return whether a guarantee of a tier was left out though it may be binding."""
+        return any(line.gap and line.tier == tier for line in self.guarantees)
 
 
 def report_of(run: Run, outcomes: Sequence[Outcome], *, began: datetime, seconds: float, command: str = "") -> Report:
@@ -115,7 +127,8 @@ def report_of(run: Run, outcomes: Sequence[Outcome], *, began: datetime, seconds
     assert run.profile is not None
     found = {outcome.guarantee.id for outcome in outcomes}
     tiers = tuple(tier for tier in TIERS if any(one.tier == tier for one in run.guarantees))
-    package, package_version = _origin(run.target)
+    any_tested = any(outcome.result != "left out" for outcome in outcomes)
+    package, package_version = origin_of(run.target)
     return Report(
         command=command,
         spec_version=SPEC_VERSION,
@@ -128,7 +141,7 @@ def report_of(run: Run, outcomes: Sequence[Outcome], *, began: datetime, seconds
         ),
         server=_server(run.profile.server),
         tiers=tiers,
-        whole=all(one.id in found for one in catalogue().values() if one.tier in tiers),
+        whole=any_tested and all(one.id in found for one in catalogue().values() if one.tier in tiers),
         seed=run.seed,
         lease_ttl=run.target.ttl,
         fake_time=run.target.fake_time,
@@ -140,9 +153,14 @@ def report_of(run: Run, outcomes: Sequence[Outcome], *, began: datetime, seconds
     )
 
 
+def _was_tested(line: Line, tier: Tier) -> bool:
+    return line.tier == tier and line.outcome != "left out"
+
+
 def _line(outcome: Outcome) -> Line:
     return Line(
         id=outcome.guarantee.id,
+        promise=outcome.guarantee.title,
         level=outcome.guarantee.level,
         tier=outcome.guarantee.tier,
         outcome=outcome.result,
@@ -153,13 +171,16 @@ def _line(outcome: Outcome) -> Line:
 
 
 def _server(described: str) -> ServerFacts:
+    if _IN_MEMORY.fullmatch(described):
+        return ServerFacts(name="memory", version="")
     found = _VERSION.fullmatch(described)
     if found is None:
         return ServerFacts(name=described, version="")
     return ServerFacts(name=found["name"] + found["rest"], version=found["version"])
 
 
-def _origin(target: Target) -> tuple[str, str]:
+def origin_of(target: Target) -> tuple[str, str]:
+    """Return the package that a backend comes from, and its version."""
     if target.factory is not None:
         return getattr(target.factory, "__module__", "unknown"), "not installed"
     point = installed(BACKENDS).get(target.scheme)

@@ -6,6 +6,6 @@
 from __future__ import annotations
 
 from drumbeat_conformance.soak._conductor import soak
-from drumbeat_conformance.soak._report import Figures, SoakReport
+from drumbeat_conformance.soak._report import Figures, SoakReport, to_json
 
-__all__ = ["Figures", "SoakReport", "soak"]
+__all__ = ["Figures", "SoakReport", "soak", "to_json"]

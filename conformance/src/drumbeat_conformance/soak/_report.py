@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
-from drumbeat import ConfigurationError
+from drumbeat import SPEC_VERSION, ConfigurationError
 from drumbeat.history import Record, longest_vacancy
 from drumbeat_conformance.checker import Kind, Operation, Recording, Violation, check, read_recording
 from drumbeat_conformance.checker._terms import Evidence
+from drumbeat_conformance.report import origin_of
 from drumbeat_conformance.soak._work import COUNTER, ELECTION, REGISTER
 
+if TYPE_CHECKING:
+    from drumbeat_conformance.target import Target
+
+#: Rises when a reader of the former shape would misunderstand the new one.
+FORMAT: Final = 1
 #: Violations that are told in full.
 _TOLD: Final = 20
 
@@ -83,6 +93,22 @@ class SoakReport:
             *([f"the histories are in {self.histories}"] if self.histories else []),
             "soak: nothing was violated" if self.ok else "soak: VIOLATED",
         ]
+
+
+def to_json(report: SoakReport, target: Target, *, asked: str, began: datetime) -> str:
+    """Return a report as JSON text, with what was tested as it was `asked` for, by which versions, and when."""
+    package, version_of_it = origin_of(target)
+    facts = {
+        "format": FORMAT,
+        "spec_version": SPEC_VERSION,
+        "suite_version": version("drumbeat-conformance"),
+        "backend": {"scheme": target.scheme, "package": package, "version": version_of_it},
+        "lease_ttl": target.ttl,
+        "began": began.isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+    return json.dumps({**facts, **asdict(report), "target": asked}, indent=2) + "\n"
 
 
 def judge(folder: Path, *, grace: float) -> tuple[Figures, list[str]]:

@@ -113,7 +113,8 @@ def new_backend(
 
     Nothing that exists is overwritten. A licence is not among the files: choose one.
 
-    --json: {"package", "module", "class", "scheme", "folder", "files": [path], "next": [command]}
+    --json: {"package", "module", "class", "scheme", "folder", "files": [path], "next": [command]}; CLONE in a command
+    stands for a clone of Drumbeat's repository
     """
     names = Names(name, name if scheme is None else scheme)
     _refuse_bad_names(names)
@@ -125,6 +126,7 @@ def new_backend(
         answer({**facts, "folder": str(folder.resolve()), "files": written, "next": commands})
         return
     print_lines([f"{names.package} is in {folder}. To see it pass:", "", *(f"  {line}" for line in commands), ""])
+    print_lines(["CLONE is a clone of Drumbeat's repository; leave that line out once drumbeat is released.", ""])
     print_lines([f"What to change, and in which order, says {folder / 'README.md'}."])
 
 
@@ -194,6 +196,8 @@ def _next(names: Names, folder: Path) -> list[str]:
     return [
         f"cd {quote(str(folder))}",
         "python3 -m venv .venv && . .venv/bin/activate",
+        "python3 -m pip install --upgrade pip",
+        "python3 -m pip install CLONE/core CLONE/conformance",
         "python3 -m pip install --editable . --group dev",
         "python3 -m pytest",
         f"drumbeat-conformance {names.scheme}://localhost --in-process --badge conformance.svg",

@@ -1,0 +1,334 @@
+"""A backend beside the reference model: whatever is asked of one is asked of the other, and compared."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from dataclasses import replace
+from itertools import count
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from randomised.sides import Half, Opened, Process, Tokens
+
+import drumbeat
+from drumbeat import Capability
+from drumbeat._plugins import make_backend
+from drumbeat._url import BackendURL
+from drumbeat.hookspecs import (
+    BackendConfig,
+    BackendFactory,
+    Beat,
+    Candidacy,
+    Holdings,
+    Joined,
+    LeaderRecord,
+    Lease,
+    Left,
+    Reaped,
+    ReapTicket,
+    Resigned,
+    SessionClosed,
+    SessionRequest,
+    Waiting,
+    Withdrawn,
+    Won,
+)
+from drumbeat.memory import MemoryBackend
+from drumbeat.testing import FakeClock, memory_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from drumbeat._facade import Backend
+
+NAMESPACE: Final = "n"
+GROUPS: Final = ("g", "group/ü")
+ELECTIONS: Final = ("election/e", "lock/l")
+#: The ids that processes have when nothing else is said.
+MEMBERS: Final = ("a", "b", "c", "d")
+TTLS: Final = (1.0, 2.0, 4.0)
+#: Longer than any example: in the model such a lease ends when the test says so.
+ENDLESS: Final = 86_400.0
+#: Seconds of real time for a hook.
+TIMEOUT: Final = 10.0
+#: Seconds by which the wall clock goes on between two calls, as it does everywhere but on a fake clock.
+TICK: Final = 0.0001
+
+
+class Subject(ABC):
+    """A fresh store of the backend that is compared with the model."""
+
+    #: Whether a lease ends at its very moment, as in the model. Otherwise the store tells in its own time, never too
+    #: early, that a session is over, and the model follows it.
+    exact: ClassVar[bool] = True
+    #: Whether what a session gives up after its lease has run out counts as held until then, for who gives it up.
+    late_giving_counts: ClassVar[bool] = False
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+
+    @abstractmethod
+    def backend(self) -> Backend:
+        """Return a new backend object of the store, as another process would have it."""
+
+    def is_over(self, opened: Opened) -> bool:
+        """Return whether the store has ended a session, where its leases are not exact."""
+        raise NotImplementedError
+
+    def close(self) -> None:  # noqa: B027 - most stores go with their process
+        """Remove the store."""
+
+    def make(self, factory: BackendFactory, url: str) -> Backend:
+        """Return a backend object behind its facade."""
+        return make_backend(
+            factory,
+            BackendConfig(url=BackendURL.parse(url), namespace=NAMESPACE, clock=self.clock, on_empty_store="trust"),
+        )
+
+
+class Twins:
+    """Four processes and their sessions, on a backend and on the model."""
+
+    #: What the backends of all examples have answered, by kind.
+    answers: ClassVar[Counter[str]] = Counter()
+
+    def __init__(self, kind: type[Subject]) -> None:
+        self.clock = FakeClock()
+        self.subject = kind(self.clock)
+        self._numbers = count()
+        self._tokens = Tokens()
+        self._model_url = memory_url()
+        # One for all processes: it remembers nothing but what is in the store.
+        self._model = Half(self.subject.make(MemoryBackend, self._model_url), Tokens())
+        self.processes = [self._new_process(member) for member in MEMBERS]
+        self.profile = self.processes[0].real.backend.describe(timeout=TIMEOUT)
+        #: What processes have let go of, until it is known to be over.
+        self._ghosts: list[Opened] = []
+
+    def end(self) -> None:
+        """Let go of everything."""
+        for opened in self.sessions:
+            opened.real.backend.drop_session(opened.real.lease)
+        self.subject.close()
+        MemoryBackend.forget_store(self._model_url.removeprefix("memory://"))
+
+    @property
+    def sessions(self) -> list[Opened]:
+        """What processes have opened and not let go of, whether or not it is over."""
+        return [process.opened for process in self.processes if process.opened is not None]
+
+    @property
+    def known(self) -> list[Opened]:
+        """The sessions, and those that were let go of and may live on."""
+        return [*self.sessions, *self._ghosts]
+
+    def lapsed(self, opened: Opened) -> bool:
+        """Return whether a session has been silent for its TTL."""
+        return self.clock.now() >= opened.renewed + opened.ttl
+
+    # Asking both --------------------------------------------------------------------------------------------
+
+    def both(
+        self,
+        who: Opened | Process,
+        ask: Callable[[Half], object],
+        *,
+        election: str = "",
+        ends: Opened | None = None,
+    ) -> object:
+        """Ask the backend, then the model; both must say the same. Return the backend's answer.
+
+        A call that `ends` a session does so on both sides; any other may find that some lease has run out.
+        """
+        self.clock.step_wall(TICK)
+        given = who.real.answer(ask)
+        if not self.subject.exact and ends is None:
+            self._bury(opened for opened in self.known if self.lapsed(opened) and self.subject.is_over(opened))
+        wanted = who.model.answer(ask)
+        if not self._excused(given, wanted, about=ends or who):
+            model, real = who.model.plain(wanted, election=election), who.real.plain(given, election=election)
+            assert model == real, f"the model says {model}, the backend {real}"
+        self._compare_waits(given, wanted)
+        if isinstance(given, drumbeat.SessionLost) and isinstance(who, Opened):
+            who.over = True
+        self.answers[type(given).__name__] += 1
+        return given
+
+    def _excused(self, given: object, wanted: object, *, about: Opened | Process) -> bool:
+        if not (self.subject.late_giving_counts and isinstance(about, Opened) and self.lapsed(about)):
+            return False
+        return isinstance(given, SessionClosed | Reaped | Left | Withdrawn | Resigned) and type(given) is type(wanted)
+
+    def _compare_waits(self, given: object, wanted: object) -> None:
+        if not isinstance(given, Waiting | drumbeat.Conflict):
+            return
+        assert isinstance(wanted, Waiting | drumbeat.Conflict)
+        assert given.retry_after is not None
+        assert wanted.retry_after is not None
+        if self.subject.exact:
+            assert abs(wanted.retry_after - given.retry_after) < 1e-6
+        else:
+            assert 0 < given.retry_after <= 1.002 * max(TTLS)
+
+    def _bury(self, ended: Iterable[Opened]) -> None:
+        """End sessions in the model, and forget those that no process has."""
+        for opened in list(ended):
+            ticket = ReapTicket(opened.incarnation, opened.member_id)
+            opened.model.backend.reap_session(ticket, timeout=TIMEOUT)
+            self._ghosts = [ghost for ghost in self._ghosts if ghost is not opened]
+
+    # Sessions -----------------------------------------------------------------------------------------------
+
+    def open(self, process: Process, *, ttl: float, force: bool = False, supersedes: str | None = None) -> bool:
+        """Open a session; return False if its member id is in use."""
+        name = f"i{next(self._numbers)}"
+        lease = Lease(name, process.member_id, ttl)
+        opened = Opened(
+            process=process,
+            real=replace(process.real, lease=lease),
+            model=replace(process.model, lease=lease),
+            incarnation=name,
+            member_id=process.member_id,
+            ttl=ttl,
+            renewed=self.clock.now(),
+        )
+        if not self.request(opened, force=force, supersedes=supersedes):
+            return False
+        process.opened = opened
+        return True
+
+    def request(self, opened: Opened, *, force: bool = False, supersedes: str | None = None) -> bool:
+        """Ask for a session, perhaps not for the first time; return False if its member id is in use."""
+        request = SessionRequest(
+            incarnation=opened.incarnation,
+            member_id=opened.member_id,
+            ttl=opened.ttl,
+            supersedes=supersedes,
+            replace=force,
+        )
+
+        def ask(half: Half) -> Lease:
+            endless = half is opened.model and not self.subject.exact
+            return half.backend.open_session(replace(request, ttl=ENDLESS) if endless else request, timeout=TIMEOUT)
+
+        sent = self.clock.now()
+        answer = self.both(opened, ask)
+        if isinstance(answer, Lease):
+            assert opened.real.lease == answer
+            opened.renewed = sent
+        return isinstance(answer, Lease)
+
+    def reopen(self, opened: Opened, *, ttl: float) -> None:
+        """Go on with a new incarnation, as after LOST."""
+        self.drop(opened)
+        self.open(opened.process, ttl=ttl, supersedes=opened.incarnation)
+
+    def close(self, opened: Opened) -> None:
+        """Close a session, which may be over."""
+        self.both(opened, lambda half: half.backend.close_session(half.lease, timeout=TIMEOUT), ends=opened)
+
+    def drop(self, opened: Opened) -> None:
+        """Let go of a session on both sides. What is claimed says whether that ends it, or only its lease does."""
+        for half in (opened.real, opened.model):
+            half.backend.drop_session(half.lease)
+        self._ghosts.append(opened)
+        if Capability.CRASH_DETECTION in self.profile.capabilities:
+            self._bury([opened])
+        if opened.process.opened is opened:
+            opened.process.opened = None
+
+    def crash(self, opened: Opened) -> None:
+        """End a process without a word, and with it all that its backend object knew; start it again."""
+        self.drop(opened)
+        place = self.processes.index(opened.process)
+        self.processes[place] = self._new_process(opened.member_id)
+
+    def reap(self, process: Process, opened: Opened) -> None:
+        """Have a process end somebody's session."""
+        ticket = ReapTicket(opened.incarnation, opened.member_id)
+        self.both(process, lambda half: half.backend.reap_session(ticket, timeout=TIMEOUT), ends=opened)
+
+    def _new_process(self, member_id: str) -> Process:
+        return Process(Half(self.subject.backend(), self._tokens), self._model, member_id)
+
+    # Heartbeats ---------------------------------------------------------------------------------------------
+
+    def beat(self, opened: Opened, listed: Holdings | None = None) -> None:
+        """Beat with what the session believes, or with other holdings; believe the answer."""
+        holdings = listed or opened.holdings()
+        sent = self.clock.now()
+        answer = self.both(
+            opened, lambda half: half.backend.heartbeat(half.lease, half.holdings(holdings), timeout=TIMEOUT)
+        )
+        if isinstance(answer, Beat):
+            opened.renewed = sent
+            opened.lose([opened.real.plain(item) for item in answer.lost])
+
+    def beat_until(self, until: float, beating: Iterable[Opened]) -> None:
+        """Let time pass, in which some beat as a session does."""
+        sessions = list(beating)
+        while self.clock.now() < until:
+            for opened in sessions:
+                if not opened.over and self.clock.now() >= opened.renewed + opened.ttl / 4:
+                    self.beat(opened)
+            self.clock.advance(min(min(TTLS) / 4, until - self.clock.now()))
+
+    # Places -------------------------------------------------------------------------------------------------
+
+    def join(self, opened: Opened, group: str, value: bytes) -> None:
+        """Join, perhaps again."""
+        attempt = opened.attempt()
+        answer = self.both(
+            opened,
+            lambda half: half.backend.join_group(half.lease, group, attempt=attempt, value=value, timeout=TIMEOUT),
+        )
+        if isinstance(answer, Joined):
+            opened.memberships[group] = attempt
+
+    def campaign_anew(self, opened: Opened, election: str, value: bytes) -> None:
+        """Try once with a new attempt."""
+        candidacy = Candidacy(election, opened.attempt())
+        opened.candidacies.append(candidacy)
+        self.campaign(opened, candidacy, value)
+
+    def campaign(self, opened: Opened, candidacy: Candidacy, value: bytes) -> object:
+        """Try once; return the answer. Where leases are not exact, one that has run out is first renewed, or not."""
+        if not self.subject.exact and self.lapsed(opened):
+            self.beat(opened)
+        answer = self.both(
+            opened,
+            lambda half: half.backend.campaign(
+                half.lease, candidacy.election, attempt=candidacy.attempt, value=value, timeout=TIMEOUT
+            ),
+            election=candidacy.election,
+        )
+        if isinstance(answer, Won):
+            opened.win(candidacy, opened.real.ranked(answer.seat))
+        elif isinstance(answer, Waiting) and Capability.FIFO_CANDIDATES not in self.profile.capabilities:
+            # Where there is no queue, whoever asks first wins: in the model nobody must stand in line either.
+            model = opened.model
+            model.backend.withdraw(model.lease, candidacy.election, attempt=candidacy.attempt, timeout=TIMEOUT)
+        return answer
+
+    # Views --------------------------------------------------------------------------------------------------
+
+    def compare_views(self, readers: Iterable[Opened]) -> None:
+        """Have sessions read everything."""
+        for reader in readers:
+            for group in GROUPS:
+                self.both(reader, lambda half, name=group: half.backend.read_group(half.lease, name, timeout=TIMEOUT))  # type: ignore[misc]
+            for election in ELECTIONS:
+                self.both(
+                    reader,
+                    lambda half, name=election: half.backend.read_leader(half.lease, name, timeout=TIMEOUT),  # type: ignore[misc]
+                    election=election,
+                )
+            self.both(reader, lambda half: half.backend.list_groups(half.lease, timeout=TIMEOUT))
+
+    def seen_by(self, reader: Opened) -> set[str]:
+        """Return the incarnations that a session sees in any place."""
+        backend, lease = reader.real.backend, reader.real.lease
+        groups = [backend.read_group(lease, group, timeout=TIMEOUT) for group in GROUPS]
+        leaders = [backend.read_leader(lease, election, timeout=TIMEOUT) for election in ELECTIONS]
+        found = {member.incarnation for group in groups for member in group.members}
+        return found | {leader.incarnation for leader in leaders if isinstance(leader, LeaderRecord)}
