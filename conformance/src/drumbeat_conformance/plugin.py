@@ -185,7 +185,9 @@ def pytest_runtest_makereport(
         report.outcome, report.wasxfail = "skipped", outcome.reason
     elif outcome is not None and outcome.result == "left out":
         report.outcome, report.longrepr = "skipped", (item.location[0], 1, f"Skipped: {outcome.reason}")
-    elif report.skipped and not _has_no_server(call):
+    elif (report.skipped or hasattr(report, "wasxfail")) and not _has_no_server(call):
+        # pytest counts no failure that is marked as expected.
+        vars(report).pop("wasxfail", None)
         report.outcome = "failed"
         report.longrepr = f"{item.guarantee.id} was to be skipped, which no guarantee can be: {report.longrepr}"
     return report

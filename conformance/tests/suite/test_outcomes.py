@@ -209,16 +209,22 @@ def test_markers_of_the_module_are_refused(quiet: pytest.Pytester) -> None:
         "def pytest_runtest_call(item):\n    pytest.skip('not here')\n",
         "def pytest_collection_modifyitems(items):\n    items[0].add_marker(pytest.mark.skip)\n",
         "def pytest_collection_modifyitems(items):\n    items[0].add_marker(pytest.mark.xfail)\n",
+        (
+            "@pytest.hookimpl(trylast=True)\n"
+            "def pytest_collection_modifyitems(items):\n    items[0].add_marker(pytest.mark.xfail)\n"
+        ),
+        "def pytest_runtest_setup(item):\n    pytest.xfail('not here')\n",
         "@pytest.fixture(autouse=True)\ndef no():\n    pytest.skip('not here')\n",
     ],
-    ids=["setup", "call", "skip-marker", "xfail-marker", "fixture"],
+    ids=["setup", "call", "skip-marker", "xfail-marker", "late-xfail-marker", "xfail-in-setup", "fixture"],
 )
 def test_a_conftest_cannot_skip(quiet: pytest.Pytester, hook: str) -> None:
     """Whatever a conftest.py does to skip a guarantee, or to have it expected to fail, ends in a failure."""
     quiet.makeconftest(f"import pytest\n{hook}")
     quiet.makepyfile(GUARANTEES + "enter(1, fails)\n" + A_CLASS)
-    found = quiet.runpytest_subprocess().parseoutcomes()
-    assert found in ({"failed": 1}, {"errors": 1})
+    result = quiet.runpytest_subprocess()
+    assert result.parseoutcomes() in ({"failed": 1}, {"errors": 1})
+    assert result.ret != 0
 
 
 def test_other_tests_are_left_alone(quiet: pytest.Pytester) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
+from drumbeat import SessionLost, Unavailable
 from drumbeat.history import terms
 from drumbeat.hookspecs import Capability
 from drumbeat_conformance.guarantee import Needs, guarantee
@@ -212,7 +213,10 @@ def assert_disturbed(scene: Scene) -> None:
 
 @guarantee("FAULT-21", tier="faults", needs=Needs.PROCESSES)
 def many_disturbances_make_no_overlap(arena: Arena) -> None:
-    """Kills, and freezes shorter and longer than the TTL, leave one leader at a time, and tokens that rise."""
+    """Kills, mostly of leaders, and freezes, shorter and longer than the TTL, leave one leader at a time.
+
+    Tokens rise with each term.
+    """
     scene = Scene(arena)
     members: list[Member] = []
 
@@ -220,6 +224,16 @@ def many_disturbances_make_no_overlap(arena: Arena) -> None:
         members.append(scene.member(f"m{len(members)}"))
         members[-1].tell("churn", "e", 0.02, 0.2, len(members))
         return members[-1]
+
+    onlooker = scene.connect("onlooker")
+
+    def somebody() -> int:
+        with suppress(Unavailable, SessionLost):
+            leader = onlooker.election("e").leader()
+            leading = [place for place, one in enumerate(churners) if leader and leader.member_id == one.member_id]
+            if leading:
+                return leading[0]
+        return arena.draw.randrange(CHURNERS)
 
     churners = [churner() for _ in range(CHURNERS)]
     for member in churners:
@@ -233,7 +247,7 @@ def many_disturbances_make_no_overlap(arena: Arena) -> None:
             del thaws[place]
             churners[place].thaw()
         if disturbance == "kill":
-            place = arena.draw.randrange(CHURNERS)
+            place = somebody()
             thaws.pop(place, None)
             churners[place].kill()
             churners[place] = churner()
