@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Iterator
 from inspect import getsourcefile
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, cast, final
 
 import pytest
 
@@ -24,7 +24,7 @@ REWRITTEN: Final = (
 pytest.register_assert_rewrite(*REWRITTEN)
 
 if TYPE_CHECKING:
-    from _pytest._code.code import TerminalRepr
+    from _pytest._code.code import TerminalRepr, TracebackStyle
 
     from drumbeat_conformance.guarantee import Guarantee
     from drumbeat_conformance.run import Outcome, Run
@@ -148,7 +148,8 @@ class GuaranteeItem(pytest.Item):
             return str(excinfo.value)
         style, source = self.config.getoption("tbstyle"), getsourcefile(self.guarantee.check)
         shown = pytest.ExceptionInfo.from_exception(cause).getrepr(
-            style="long" if style == "auto" else style, tbfilter=lambda broken: broken.traceback.cut(path=source)
+            style="long" if style in {None, "auto"} else cast("TracebackStyle", style),
+            tbfilter=lambda broken: broken.traceback.cut(path=source),
         )
         if shown.reprcrash is not None:
             shown.reprcrash.message = str(excinfo.value)
@@ -220,7 +221,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object | 
     from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped] # it ships no annotations
 
     class ByRun(LoadGroupScheduling):  # type: ignore[misc] # the same
-        def _split_scope(self, nodeid: str) -> object:
-            return scope_of(nodeid) or super()._split_scope(nodeid)
+        def _split_scope(self, nodeid: str) -> str:
+            return scope_of(nodeid) or str(super()._split_scope(nodeid))
 
-    return ByRun(config, log)
+    return ByRun(config, log)  # pyright: ignore[reportArgumentType] # what pytest-xdist itself hands over

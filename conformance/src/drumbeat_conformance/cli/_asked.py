@@ -67,7 +67,7 @@ class Asked:
 
     def command(self) -> str:
         """Return the command line that tests the same again, with any password of the URL masked."""
-        tier = "all" if len(self.tiers) > 1 else self.tiers[0]
+        tier = "all" if len(self.tiers) > 1 else "".join(self.tiers)
         words = [self.masked(), "--tier", tier, "--seed", str(self.seed)]
         words += [word for one in self.only for word in ("--only", one)]
         for option, value in (("--lease-ttl", self.lease_ttl), ("--server", self.server), ("--backend", self.backend)):

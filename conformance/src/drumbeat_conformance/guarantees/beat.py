@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import warnings
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from drumbeat_conformance.arena import Arena
+
+#: How often a busy machine may be too late for a look that must come before a TTL has passed.
+_LOOKS: Final = 6
 
 
 @guarantee("BEAT-1")
@@ -65,17 +69,31 @@ def a_silent_session_is_gone_within_the_bound(arena: Arena) -> None:
 @guarantee("BEAT-3")
 def nobody_is_dead_before_its_ttl(arena: Arena) -> None:
     """Until a TTL has passed since its last heartbeat was sent, a silent session is seen alive and may beat again."""
-    silent, other = arena.actor("a"), arena.actor("b")
-    silent.join("g")
-    seat = silent.win("e")
-    for _ in range(2):
-        silent.beat()
+    in_time = 0
+    for number in range(_LOOKS):
+        in_time += _is_alive_just_before_its_ttl(arena, str(number))
+        if in_time == 2:
+            return
+    raise AssertionError(f"only {in_time} of {_LOOKS} looks came in time, on a machine that is too busy to tell")
+
+
+def _is_alive_just_before_its_ttl(arena: Arena, number: str) -> bool:
+    """Look before the TTL of a silent session has passed; return whether that was in time, and so a proof."""
+    silent, other = arena.actor(f"a{number}"), arena.actor(f"b{number}")
+    group, election = f"g{number}", f"e{number}"
+    silent.join(group)
+    seat = silent.win(election)
+    sent = arena.clock.now()
+    silent.beat()
+    seen: object = "SessionLost"
+    with suppress(SessionLost):
         arena.pass_time(0.7, other)
-        assert {"a"} == set(other.members("g"))
-        assert isinstance(other.campaign("e"), Waiting)
-        assert leader_id(other.leader("e")) == "a"
-    assert silent.beat().lost == ()
-    assert silent.proclaim(seat, b"alive")
+        seen = (set(other.members(group)), type(other.campaign(election)), leader_id(other.leader(election)))
+        seen = (*seen, silent.beat().lost, silent.proclaim(seat, b"alive"))
+    if arena.clock.now() - sent >= 0.99 * arena.ttl:
+        return False
+    assert ({silent.member_id}, Waiting, silent.member_id, (), True) == seen
+    return True
 
 
 @guarantee("BEAT-4")

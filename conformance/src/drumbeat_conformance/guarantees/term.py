@@ -351,4 +351,5 @@ def an_answer_after_the_deadline_revives_nothing(arena: Arena) -> None:
     with pytest.raises(drumbeat.SessionLost):
         beat.result(within=arena.ttl)
     assert term.lost.is_set()
-    assert session.incarnation != before
+    arena.eventually(lambda: session.incarnation != before, within=10 * arena.ttl)
+    assert not term.held

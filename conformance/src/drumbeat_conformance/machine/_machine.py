@@ -31,7 +31,7 @@ _SETTINGS: Final = settings(
     database=None,
     deadline=None,
     report_multiple_bugs=False,
-    suppress_health_check=list(HealthCheck),
+    suppress_health_check=list(HealthCheck),  # pyright: ignore[reportArgumentType] # an enum in all but its type
 )
 
 

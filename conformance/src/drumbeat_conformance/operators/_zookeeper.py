@@ -16,6 +16,7 @@ from drumbeat_conformance.operators._base import Spoiling, TextRecords, address_
 
 if TYPE_CHECKING:
     from kazoo.client import KazooClient  # type: ignore[import-untyped]
+    from kazoo.protocol.states import ZnodeStat  # type: ignore[import-untyped]
 
 __all__ = ["ZooKeeperOperator"]
 
@@ -40,7 +41,7 @@ class ZooKeeperOperator:
     def read(self, path: str) -> bytes | None:
         """Return the data of a node."""
         with self._client() as client:
-            return bytes(client.get(path)[0]) if client.exists(path) else None
+            return bytes(_got(client, path)[0]) if client.exists(path) else None
 
     def write(self, path: str, data: bytes) -> None:
         """Replace the data of a node."""
@@ -55,12 +56,12 @@ class ZooKeeperOperator:
     def children(self, path: str) -> list[str]:
         """Return the names of a node's children; none if it is not there."""
         with self._client() as client:
-            return list(client.get_children(path)) if client.exists(path) else []
+            return list(client.get_children(path) or ()) if client.exists(path) else []
 
     def made_at(self, path: str) -> float:
         """Return when a node was made, in seconds since 1970 by the server's clock."""
         with self._client() as client:
-            return float(client.get(path)[1].ctime) / 1000
+            return float(_got(client, path)[1].ctime) / 1000
 
     def attach(self, namespace: str, member_id: str, *, end: bool) -> None:
         """Connect with the ZooKeeper session of a member, as if it had moved here; with `end` also close it.
@@ -111,7 +112,7 @@ class ZooKeeperOperator:
         quiet.disabled = True
         host, port = self._address
         client = KazooClient(f"{host}:{port}", logger=quiet)
-        client.start(timeout=_TIMEOUT)
+        client.start(timeout=_TIMEOUT)  # pyright: ignore[reportArgumentType] # it waits for fractions too
         try:
             yield client
         finally:
@@ -121,3 +122,8 @@ class ZooKeeperOperator:
 
 def _framed(packet: bytes) -> bytes:
     return struct.pack(">i", len(packet)) + packet
+
+
+def _got(client: KazooClient, path: str) -> tuple[bytes, ZnodeStat]:
+    found: tuple[bytes, ZnodeStat] = client.get(path)  # pyright: ignore[reportAssignmentType] # kazoo annotates the call of its asynchronous twin
+    return found

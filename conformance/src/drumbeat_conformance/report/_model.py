@@ -126,7 +126,7 @@ def report_of(run: Run, outcomes: Sequence[Outcome], *, began: datetime, seconds
     """Return the report of a run whose servers still answer or did so when it began."""
     assert run.profile is not None
     found = {outcome.guarantee.id for outcome in outcomes}
-    tiers = tuple(tier for tier in TIERS if any(one.tier == tier for one in run.guarantees))
+    tiers: tuple[Tier, ...] = tuple(tier for tier in TIERS if any(one.tier == tier for one in run.guarantees))
     any_tested = any(outcome.result != "left out" for outcome in outcomes)
     package, package_version = origin_of(run.target)
     return Report(

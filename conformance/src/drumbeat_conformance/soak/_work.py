@@ -8,6 +8,7 @@ import random
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -119,7 +120,7 @@ class _Worker:
                 with suppress(DrumbeatError):
                     task(draw)
             except BaseException:  # noqa: BLE001 - a defect ends the process, and the conductor tells so
-                sys.excepthook(*sys.exc_info())
+                traceback.print_exc()
                 os._exit(70)
 
     def _watch(self, _: random.Random) -> None:
