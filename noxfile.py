@@ -30,6 +30,9 @@ OWN_TESTS = {
 TARGETS = ["local", "redis", "zookeeper", "memcached", "etcd"]
 #: Those whose fault tier runs for every change; the others' runs every night.
 ALWAYS = [f"faults({target})" for target in TARGETS[:3]]
+#: The suite on each backend, which goes beside nothing else.
+CONFORMANCE = ["conformance/tests/test_embedded.py"]
+CONFORMANCE += [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("backends/*/tests/test_conformance.py"))]
 PYTHONS = nox.project.python_versions(nox.project.load_toml(ROOT / "core/pyproject.toml"))
 
 
@@ -69,7 +72,12 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The tests of the whole workspace, on the source; arguments after `--` go to pytest."""
     sync(session)
-    session.run("pytest", *SIDE_BY_SIDE, "--durations=10", *session.posargs)
+    if session.posargs:
+        session.run("pytest", *session.posargs)
+        return
+    session.run("pytest", *SIDE_BY_SIDE, "--durations=10", *(f"--ignore={path}" for path in CONFORMANCE))
+    # Each of these is as many guarantees side by side as two cores carry, in times that count.
+    session.run("pytest", *CONFORMANCE)
 
 
 @nox.session
@@ -129,14 +137,17 @@ def wheels(session: nox.Session, member: str) -> None:
     session.install(*alone, "--resolution=lowest-direct", str(wheel))
     refuse_impure_install(session, module=module_of(wheel))
     session.install(*alone, str(wheel), f"--group={member}/pyproject.toml:dev")
-    session.run("pytest", *SIDE_BY_SIDE, *OWN_TESTS.get(member, [f"{member}/tests"]), *session.posargs)
+    apart = [f"--ignore={path}" for path in CONFORMANCE]
+    session.run("pytest", *SIDE_BY_SIDE, *OWN_TESTS.get(member, [f"{member}/tests"]), *apart, *session.posargs)
 
 
 @nox.session
 def etcd3(session: nox.Session) -> None:
     """The etcd backend on the original client, whose protobuf is too old for any other environment."""
     session.install("--editable=backends/etcd[etcd3]", "--group=backends/etcd/pyproject.toml:tests")
-    session.run("pytest", *SIDE_BY_SIDE, "backends/etcd/tests", *session.posargs)
+    (suite,) = (path for path in CONFORMANCE if "etcd" in path)
+    session.run("pytest", *SIDE_BY_SIDE, "backends/etcd/tests", f"--ignore={suite}", *session.posargs)
+    session.run("pytest", suite, *session.posargs)
 
 
 if (ROOT / "docs/conf.py").exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import os
 import random
 import socket
@@ -265,14 +266,14 @@ def clings_to_a_dead_connection(patch: Patch) -> None:
 
 @mutant("grants-from-the-answer-on", breaks="FAULT-17", of="redis", like="peers 13")
 def grants_from_the_answer_on(patch: Patch) -> None:
-    """The backend counts the granted TTL from when the answer came, and so adds what the answer took."""
+    """The backend counts the granted TTL from when the answer came, in half seconds, so that it adds what that took."""
     asked: dict[str, float] = {}
 
     def heartbeat(original: Heartbeat, self: RedisBackend, lease: Lease, holdings: Holdings, timeout: float) -> Beat:
         sent = time.monotonic()
         beat = original(self, lease, holdings, timeout)
         ttl = asked.setdefault(lease.incarnation, lease.ttl) + time.monotonic() - sent
-        return Beat(Lease(lease.incarnation, lease.member_id, ttl), beat.lost)
+        return Beat(Lease(lease.incarnation, lease.member_id, math.ceil(2 * ttl) / 2), beat.lost)
 
     patch.wrap(RedisBackend, "heartbeat", heartbeat)
 
