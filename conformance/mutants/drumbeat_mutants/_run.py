@@ -130,7 +130,8 @@ class Bench:
         """Test the sound backend of each target, and the mutants; return reports by target, and by mutant.
 
         First those in real time, which mostly wait, so that several times as many go side by side; then the others.
-        What fails on a sound backend is judged again when nothing else runs, and so are the mutants it should kill.
+        What fails on a sound backend is judged again when nothing else runs, and so are the mutants it should kill, and
+        those that survive in real time, whose bug may show for fractions of a TTL only.
         """
         controls: dict[str, Report] = {}
         reports: dict[str, Report] = {}
@@ -147,6 +148,9 @@ class Bench:
                 controls[of] = report.with_second(self._control(of, report.failed, only=True))
                 again = [one for one in mutants if one.of == of and not set(report.failed).isdisjoint(one.breaks)]
                 reports |= {one.name: self._mutant(one) for one in again}
+        for one in mutants:
+            if not self.choice.is_fake(one.of) and not set(one.breaks) <= set(reports[one.name].failed):
+                reports[one.name] = self._mutant(one)
         return controls, {one.name: reports[one.name] for one in mutants}
 
     def _control(self, of: str, named: Sequence[str], *, only: bool = False) -> Report:
