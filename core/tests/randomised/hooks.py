@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from randomised.sides import Opened
 from randomised.twins import ELECTIONS, GROUPS, MEMBERS, TIMEOUT, TTLS, Subject, Twins
 
 from drumbeat.hookspecs import Candidacy, LeaderRecord, Membership, Waiting
+from drumbeat_conformance.machine._sides import Opened
 
 #: Which process.
 WHERE = st.integers(0, len(MEMBERS) - 1)

@@ -30,9 +30,8 @@ from drumbeat.memory import MemoryBackend
 from drumbeat.testing import FakeClock, memory_url
 
 if TYPE_CHECKING:
-    from randomised.sides import Opened
-
     from drumbeat._facade import Backend
+    from drumbeat_conformance.machine._sides import Opened
 
 DAY = 86_400.0
 

@@ -8,8 +8,6 @@ from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from randomised.sides import Half, Opened, Process, Tokens
-
 import drumbeat
 from drumbeat import Capability
 from drumbeat._plugins import make_backend
@@ -35,6 +33,7 @@ from drumbeat.hookspecs import (
 )
 from drumbeat.memory import MemoryBackend
 from drumbeat.testing import FakeClock, memory_url
+from drumbeat_conformance.machine._sides import Half, Opened, Process, Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
