@@ -79,13 +79,20 @@ class Watches:
         """End all watches; nobody is waited for, and no hint comes any more."""
         with self._lock:
             self._over.set()
+            watches = list(self._watches)
             self._watches.clear()
             stream, self._stream = self._stream, None
+        for watch in watches:
+            # Who still waits for the server to confirm it need not wait for the end of its time.
+            watch.standing.set()
         if stream is not None:
             stream.end()
 
     def _await(self, watch: Watch, timeout: float) -> None:
-        if not watch.standing.wait(timeout):
+        stands = watch.standing.wait(0.0 if self._over.is_set() else timeout)
+        if self._over.is_set():
+            raise Unavailable(f"a watch on etcd at {self._client.address} ended with its session")
+        if not stands:
             raise Unavailable(f"etcd at {self._client.address} did not confirm a watch in time")
         if watch.refusal is not None:
             raise AuthenticationError(f"etcd at {self._client.address} refuses a watch: {watch.refusal}")

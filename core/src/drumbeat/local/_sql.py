@@ -132,7 +132,8 @@ _STRAY_SEAT = f"holder = :slot AND attempt <= :newest AND (place, attempt) NOT I
 VERIFY: Final = f"""
 SELECT 'lost' AS kind, CAST(k.key AS TEXT) AS place FROM json_each(:kept) AS k
 WHERE k.value ->> 0 = 'member' AND NOT EXISTS (
-    SELECT 1 FROM members WHERE slot = :slot AND place = k.value ->> 1 AND attempt >= k.value ->> 2)
+    SELECT 1 FROM members WHERE slot = :slot AND place = k.value ->> 1
+    AND (attempt = k.value ->> 2 OR attempt > :newest))
 OR k.value ->> 0 = 'seat' AND NOT EXISTS (
     SELECT 1 FROM seats WHERE holder = :slot AND place = k.value ->> 1 AND attempt = k.value ->> 2
     AND token = k.value ->> 3)
