@@ -430,8 +430,12 @@ def test_a_torn_last_line_is_reported(tmp_path: Path, rest: str) -> None:
         (json.dumps(WON | {"subject": 3}), "has subject = 3"),
         (json.dumps(WON | {"members": [["a"]]}), r"has \['a'\] among its members"),
         (json.dumps(WON | {"members": [["a", 1]]}), r"has \['a', 1\] among its members"),
+        ("[" * 100_000, "is nested too deeply"),
+        ('{"kind":"won","at":1e400,"member_id":"a"}', "has at = inf, which is no finite number"),
+        (json.dumps(WON | {"at": 10**400}), "has at = 10*[.]{3}, which is no finite number"),
+        (json.dumps(WON | {"member_id": "\ud800"}), "half of a character"),
     ],
-    ids=range(19),
+    ids=range(23),
 )
 def test_a_foreign_line_is_an_error(tmp_path: Path, line: str, problem: str) -> None:
     """A line that is no record is an error that names file, line and problem; nothing is silently left out."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from drumbeat.history import append_line, note
 from drumbeat.observers import HistoryObserver
 from drumbeat.testing import memory_session
 from drumbeat_conformance.checker import (
+    Kind,
     Operation,
     Recording,
     as_line,
@@ -150,3 +152,81 @@ def test_ten_thousand_operations_are_judged_in_seconds() -> None:
     started = time.process_time()
     assert check(Recording(operations=tuple(operations))) == ()
     assert time.process_time() - started < 20
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b"[" * 100_000, "is nested too deeply"),
+        (b'{"op":' * 100_000, "is nested too deeply"),
+        (ACQUIRE.replace(b'"called":1', b'"called":1e400'), "has called = inf, which is no finite number"),
+        (ACQUIRE.replace(b'"returned":2', b'"returned":-1e400'), "has returned = -inf, which is no finite number"),
+        (ACQUIRE.replace(b'"returned":2', b'"returned":1' + b"0" * 400), "which is no finite number"),
+        (ACQUIRE.replace(b'"returned":2', b'"returned":1' + b"0" * 5000), "whole line of JSON"),
+        (ACQUIRE.replace(b'"token":1', b'"token":1e3'), "has token = 1000.0"),
+        (ACQUIRE.replace(b'"client":"a"', b'"client":"\\ud800"'), "half of a character"),
+        (b'{"kind":"won","at":1e400,"member_id":"a"}', "has at = inf"),
+        (b'{"kind":"won","at":Infinity,"member_id":"a"}', "whole line of JSON"),
+    ],
+    ids=range(10),
+)
+def test_a_line_that_breaks_readers_is_an_error(line: bytes, problem: str) -> None:
+    """A line that is too deep, or has numbers that no clock shows, is refused with its place and what to do."""
+    with pytest.raises(BadData) as error:
+        parse_recording([("history.jsonl:7", line)])
+    assert "history.jsonl:7: this line " in str(error.value)
+    assert problem in str(error.value)
+    assert "mend or take out the line" in str(error.value)
+
+
+def concurrent_writes(number: int, *, tokens: bool) -> list[Operation]:
+    """Return writes that are all under way at once, and a read of each."""
+    found: list[Operation] = []
+    for place in range(number):
+        call = Operation(op="write", object="register/r", client=f"w{place}", called=1.0, value=place)
+        token = place if tokens else 5
+        found.append(replace(call, returned=2.0 + place / 1000, outcome="done", token=token))
+        found.append(replace(call, op="read", client=f"r{place}", returned=3.0, outcome="done", token=None))
+    return found
+
+
+@pytest.mark.parametrize("tokens", [True, False], ids=["rising tokens", "one token"])
+def test_thirty_writes_at_once_are_judged_at_once(tokens: bool) -> None:
+    """Writes that could happen in very many orders, nearly all alike, take few steps."""
+    operations = concurrent_writes(30, tokens=tokens)
+    assert check(Recording(operations=tuple(operations)), effort=60_000) == ()
+    late = Operation(
+        op="read", object="register/r", client="x", called=9.0, returned=9.5, outcome="done", value="never written"
+    )
+    (found,) = check(Recording(operations=(*operations, late)), effort=60_000)
+    assert found.kind is Kind.REGISTER
+
+
+def test_two_thousand_operations_of_a_crowd_are_judged_in_few_steps() -> None:
+    """Of ten clients that read and write one register, four operations are under way at any moment."""
+    operations: list[Operation] = []
+    value: int | None = None
+    for number in range(2000):
+        write = number % 3 == 0
+        value = number if write else value
+        operation = Operation(
+            op="write" if write else "read",
+            object="register/r",
+            client=f"c{number % 10}",
+            called=number - number % 5 / 2.5,
+            returned=number + number % 7 / 3,
+            outcome="done",
+            token=1 if write else None,
+            value=value,
+        )
+        operations.append(operation)
+    operations.sort(key=lambda one: one.called)
+    assert check(Recording(operations=tuple(operations)), effort=50_000) == ()
+
+
+def test_what_takes_too_many_steps_is_not_called_fine() -> None:
+    """A search that was given up is told as not decided, with what to do."""
+    (found,) = check(Recording(operations=tuple(concurrent_writes(30, tokens=True))), effort=50)
+    assert found.kind is Kind.UNDECIDED
+    assert "was not found out in 50 steps" in found.says
+    assert "check with a greater effort" in found.says

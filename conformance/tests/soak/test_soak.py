@@ -8,20 +8,24 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support import eventually
 
 from drumbeat import ConfigurationError
 from drumbeat_conformance.members import PRELOAD
 from drumbeat_conformance.soak import Figures, SoakReport, soak
+from drumbeat_conformance.soak._folder import histories
 from drumbeat_conformance.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    from drumbeat_conformance.servers import Server
 
 HERE = Path(__file__).parent
 #: A command line as users type it.
@@ -106,6 +110,8 @@ def test_a_sabotaged_crew_is_caught(by: str, kind: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 1, done.stderr
     assert done.stdout.splitlines()[-1] == "soak: VIOLATED"
+    before, _, _ = done.stdout.partition("s of faults are over")
+    assert "VIOLATED" not in before, "an overlap or a missed change is certain only once all lines are written"
     assert f"VIOLATED: {kind}: " in done.stdout
     found = json.loads(file.read_text())
     assert found["figures"]["violations"][kind] > 0
@@ -139,6 +145,100 @@ def test_an_interrupt_ends_it_early_with_the_figures_so_far(started: list[subpro
     assert process.returncode == 0
     assert lines[-1] == "soak: nothing was violated"
     assert any("ended early" in line for line in lines)
+
+
+def begun(started: list[subprocess.Popen[str]], folder: Path, *target: str) -> subprocess.Popen[str]:
+    """Return a soak that has begun, with its folder in another one."""
+    command = [*COMMAND[:3], *target, "--processes", "3", "--soak", "10m"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(folder)}
+    )
+    started.append(process)
+    eventually(lambda: len(list(folder.glob("drumbeat-soak-*/m*.jsonl"))) == 3, within=60.0)
+    return process
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Return the command lines of all processes that name a folder."""
+    found: list[str] = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found.append(path.read_text(errors="replace").replace("\0", " "))
+    return [command for command in found if str(folder) in command]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_ends_it_at_once_and_leaves_nothing(
+    number: signal.Signals, started: list[subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    """SIGTERM and SIGHUP end a soak within seconds, with its processes; nothing was suspected, so no history stays."""
+    process = begun(started, tmp_path, "local")
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=15)
+    assert process.returncode == 128 + number
+    assert "ended before it was judged; nothing was suspected so far, the histories were removed" in output
+    assert list(tmp_path.glob("drumbeat-soak-*")) == []
+    assert processes_of(tmp_path) == []
+
+
+def test_a_second_interrupt_ends_it_at_once(started: list[subprocess.Popen[str]], tmp_path: Path) -> None:
+    """The first SIGINT ends the faults, the second one the rest and the judgement too."""
+    process = begun(started, tmp_path, "local")
+    assert process.stdout is not None
+    process.send_signal(signal.SIGINT)
+    while "s of rest" not in process.stdout.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=15)
+    assert process.returncode == 128 + signal.SIGINT
+    assert "ended before it was judged" in output
+    assert list(tmp_path.glob("drumbeat-soak-*")) == []
+    assert processes_of(tmp_path) == []
+
+
+def test_a_server_that_ends_for_good_ends_it(
+    started: list[subprocess.Popen[str]], tmp_path: Path, start_redis: Callable[[], Server]
+) -> None:
+    """A server that is gone, and that nothing of the soak has ended, is told within the time that faults may take."""
+    server = start_redis()
+    process = begun(started, tmp_path, server.url)
+    server.kill()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 69
+    assert f"the server at {server.address} has ended, or takes no connection" in errors
+    assert list(tmp_path.glob("drumbeat-soak-*")) == []
+    assert processes_of(tmp_path) == []
+
+
+@pytest.mark.parametrize("suspicions", [[], ["overlapping terms: two held it"]], ids=["nothing", "something"])
+def test_histories_stay_only_if_something_is_suspected(suspicions: list[str]) -> None:
+    """However a soak ends, its folder is kept for whoever must look into it, and is removed where nobody must."""
+    lines: list[str] = []
+    manager = histories(lines.append)
+    folder = manager.__enter__()
+    folder.suspicions += suspicions
+    assert not manager.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert folder.path.exists() is bool(suspicions)
+    assert (str(folder.path) in lines[0]) is bool(suspicions)
+    shutil.rmtree(folder.path, ignore_errors=True)
+
+
+def test_what_could_not_be_judged_is_not_called_violated() -> None:
+    """A soak with a part that was not decided has not passed, and has violated nothing either."""
+    report = SoakReport(
+        target="local",
+        server="SQLite",
+        seed=1,
+        processes=4,
+        seconds=5.0,
+        interrupted=False,
+        faults={},
+        figures=Figures(),
+        violations=("not decided: too many were under way at once",),
+    )
+    assert not report.ok
+    assert report.lines()[-1] == "soak: NOT DECIDED"
+    assert not any("VIOLATED" in line for line in report.lines())
 
 
 @pytest.mark.parametrize("name", ["memory", "memory-cas"])

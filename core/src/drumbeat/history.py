@@ -29,13 +29,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from errno import ENOSPC
 from pathlib import Path
-from typing import Final, Literal, NoReturn, cast
+from typing import Final, Literal, NoReturn, cast, final
 
 from drumbeat._errors import BadData, ConfigurationError
 from drumbeat._plugins import nearest
 
 __all__ = [
+    "BadLine",
     "Ended",
+    "FieldTypes",
     "History",
     "Overlap",
     "Record",
@@ -50,8 +52,11 @@ __all__ = [
     "longest_vacancy",
     "note",
     "open_for_lines",
+    "parse_object",
     "parse_record",
     "read_history",
+    "record_of",
+    "take_fields",
     "terms",
 ]
 
@@ -162,7 +167,7 @@ class Vacancy:
 def read_history(paths: StrPath | Iterable[StrPath]) -> History:
     """Return what one or several files hold, in the order of time.
 
-    A last line without its end is left out and reported in `torn`. Raises BadData naming file and line for any
+    A last line without its end is left out and reported in `torn`. Raises BadLine naming file and line for any
     other line that is not a record, and OSError for a file that cannot be read.
     """
     names = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
@@ -363,55 +368,124 @@ def _seat(held: list[TermRecord], election: str) -> list[TermRecord]:
 
 # Reading ----------------------------------------------------------------------------------------------------
 
-_NUMBER = (int, float)
-_KINDS: Final[Mapping[str, tuple[type, ...]]] = {
+#: What a field of a line may hold.
+FieldTypes = tuple[type, ...]
+_TIME: Final = (float,)
+#: Characters that are told of a bad value.
+_SHOWN: Final = 80
+_KINDS: Final[Mapping[str, FieldTypes]] = {
     "kind": (str,),
-    "at": _NUMBER,
+    "at": _TIME,
     "member_id": (str,),
     "namespace": (str,),
     "incarnation": (str,),
     "subject": (str,),
     "token": (int,),
-    "deadline": _NUMBER,
-    "seconds": _NUMBER,
+    "deadline": _TIME,
+    "seconds": _TIME,
     "members": (list,),
     "reason": (str,),
     "pid": (int,),
-    "wall": _NUMBER,
+    "wall": _TIME,
 }
 _ALWAYS: Final = ("kind", "at", "member_id")
 _OF_A_TERM: Final = ("namespace", "incarnation", "subject", "token")
 
 
-def parse_record(line: bytes, *, where: str) -> Record:
-    """Return the record that one line of a history is; raise BadData naming `where` if it is none."""
+@final
+class BadLine(BadData):
+    """A line of a history cannot be read; `key` tells where it stands, and nothing was judged."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.key}: this line {self.problem}. Nothing was judged; mend or take out the line, "
+            "or give files that are histories"
+        )
+
+
+def parse_object(line: bytes, *, where: str) -> dict[str, object]:
+    """Return the JSON object that one line is; raise BadLine naming `where` if it is none, or holds NaN or infinity."""
     try:
         found = json.loads(line, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise BadLine(where, "is nested too deeply") from None
     except ValueError:
-        raise BadData(where, "is not a whole line of JSON") from None
+        raise BadLine(where, "is not a whole line of JSON") from None
     if not isinstance(found, dict):
-        raise BadData(where, f"is a JSON {type(found).__name__}, not an object")
-    known = {name: value for name, value in found.items() if name in _KINDS}
-    for name, value in known.items():
-        if not isinstance(value, _KINDS[name]) or isinstance(value, bool):
-            raise BadData(where, f"has {name} = {value!r}")
+        raise BadLine(where, f"is a JSON {type(found).__name__}, not an object")
+    return found
+
+
+def take_fields(found: Mapping[str, object], types: Mapping[str, FieldTypes], *, where: str) -> dict[str, object]:
+    """Return the fields of a line that `types` knows, with what each may hold; `float` is any finite number.
+
+    Raises BadLine naming `where` for a field that holds something else, or text that no file could hold.
+    """
+    return {name: _field(name, value, types[name], where=where) for name, value in found.items() if name in types}
+
+
+def parse_record(line: bytes, *, where: str) -> Record:
+    """Return the record that one line of a history is; raise BadLine naming `where` if it is none."""
+    return record_of(parse_object(line, where=where), where=where)
+
+
+def record_of(found: Mapping[str, object], *, where: str) -> Record:
+    """Return the record that the object of a line is; raise BadLine naming `where` if it is none."""
+    known = take_fields(found, _KINDS, where=where)
     needed = (*_ALWAYS, *(_OF_A_TERM if found.get("kind") in {"won", "resigned", "term_lost"} else ()))
     missing = [name for name in needed if name not in known]
     if missing:
-        raise BadData(where, f"is no record of a history: it has no {', '.join(missing)}")
+        raise BadLine(where, f"is no record of a history: it has no {', '.join(missing)}")
     if "members" in known:
-        known["members"] = _members(known["members"], where=where)
-    return Record(**known)
+        known["members"] = _members(cast("list[object]", known["members"]), where=where)
+    return Record(**known)  # type: ignore[arg-type]
+
+
+def _field(name: str, value: object, types: FieldTypes, *, where: str) -> object:
+    if types == _TIME:
+        number = _finite(value)
+        if number is None:
+            raise BadLine(where, f"has {name} = {_shown(value)}, which is no finite number")
+        return number
+    if not isinstance(value, types) or isinstance(value, bool):
+        raise BadLine(where, f"has {name} = {_shown(value)}")
+    if isinstance(value, str) and not _is_text(value):
+        raise BadLine(where, f"has {name} = {_shown(value)}, which is half of a character")
+    return value
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _finite(value: object) -> float | None:
+    """Return a number as a float, or None for what is no number, or none that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _members(pairs: list[object], *, where: str) -> tuple[tuple[str, str], ...]:
     members: list[tuple[str, str]] = []
     for pair in pairs:
         match pair:
-            case [str(member_id), str(incarnation)]:
+            case [str(member_id), str(incarnation)] if _is_text(member_id) and _is_text(incarnation):
                 members.append((member_id, incarnation))
             case _:
-                raise BadData(where, f"has {pair!r} among its members, which must be an id and an incarnation")
+                raise BadLine(where, f"has {pair!r} among its members, which must be an id and an incarnation")
     return tuple(members)
 
 

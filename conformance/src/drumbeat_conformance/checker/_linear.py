@@ -7,6 +7,8 @@ configurations are one; so the work grows with the number of operations under wa
 operation that is never answered may happen at any later time or never, so of two configurations that differ in such
 operations alone, the one in which fewer have happened leaves open all that the other does, and stands for both.
 
+The search counts its steps, and gives up after so many: then the history is neither good nor bad, but not decided.
+
 - Wing, Gong: "Testing and Verifying Concurrent Objects", 1993.
 - Lowe: "Testing for Linearizability", 2017, whose just-in-time algorithm this is.
 """
@@ -23,7 +25,7 @@ from drumbeat_conformance.checker._operation import Operation
 S = TypeVar("S", bound=Hashable)
 #: What may be true at a moment: a state, and the numbers of the operations that have happened: of those under way, and
 #: of those that are never answered.
-_Configuration = tuple[S, frozenset[int], frozenset[int]]
+Configuration = tuple[S, frozenset[int], frozenset[int]]
 
 
 class Model(Protocol[S]):
@@ -63,19 +65,37 @@ class Unexplained(Generic[S]):
     beside: tuple[Operation, ...]
 
 
-def find_unexplained(operations: Sequence[Operation], model: Model[S]) -> Unexplained[S] | None:
+@final
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """The first operation that more orders may explain than the search may try."""
+
+    operation: Operation
+    #: How many steps were taken.
+    effort: int
+
+
+def find_unexplained(search: Search[S]) -> Unexplained[S] | Undecided | None:
     """Return the first operation that cannot have happened as it was answered, or None if all are explained.
 
     An operation without an answer may happen at any time after its call, or never. At equal times a call counts as
-    before an answer: a clock cannot tell.
+    before an answer: a clock cannot tell. Returns `Undecided` if the search has come to the end of its effort.
     """
-    search = _Search(operations, model)
-    for number in _answers_and_calls(operations):
+    for number in _answers_and_calls(search.operations):
         if number >= 0:
             search.call(number)
-        elif (unexplained := search.answer(~number)) is not None:
+            continue
+        try:
+            unexplained = search.answer(~number)
+        except _TooMuch:
+            return Undecided(search.operations[~number], search.effort)
+        if unexplained is not None:
             return unexplained
     return None
+
+
+class _TooMuch(Exception):
+    """The search has taken all the steps that it may."""
 
 
 def _answers_and_calls(operations: Sequence[Operation]) -> Iterable[int]:
@@ -85,21 +105,22 @@ def _answers_and_calls(operations: Sequence[Operation]) -> Iterable[int]:
     return [number for _, _, number in sorted(moments)]
 
 
-@final
-class _Search(Generic[S]):
-    """All that may be true at one moment of a history."""
+class Search(Generic[S]):
+    """All that may be true at one moment of a history; it takes at most `effort` steps."""
 
-    def __init__(self, operations: Sequence[Operation], model: Model[S]) -> None:
-        self._operations = operations
+    def __init__(self, operations: Sequence[Operation], model: Model[S], *, effort: int) -> None:
+        self.operations = operations
+        self.effort = effort
+        self._left = effort
         self._model = model
-        self._configurations: set[_Configuration[S]] = {(model.initial, frozenset(), frozenset())}
+        self._configurations: set[Configuration[S]] = {(model.initial, frozenset(), frozenset())}
         self._under_way: dict[int, None] = {}
         #: Operations that are never answered, by twins, in the order of their calls.
         self._unanswered: defaultdict[Hashable, list[int]] = defaultdict(list)
 
     def call(self, number: int) -> None:
         """Let an operation begin."""
-        operation = self._operations[number]
+        operation = self.operations[number]
         if operation.answered:
             self._under_way[number] = None
         else:
@@ -107,7 +128,7 @@ class _Search(Generic[S]):
 
     def answer(self, number: int) -> Unexplained[S] | None:
         """Let an operation have happened; return it if it cannot have."""
-        left: set[_Configuration[S]] = set()
+        left: set[Configuration[S]] = set()
         reached = _Reached(self._configurations)
         for configuration in reached:
             state, happened, unanswered = configuration
@@ -122,24 +143,52 @@ class _Search(Generic[S]):
         self._forget_spent()
         return None
 
-    def _followers(self, configuration: _Configuration[S]) -> Iterable[_Configuration[S]]:
+    def tell(self, state: S) -> str:
+        """Return a state in words."""
+        return self._model.tell(state)
+
+    def _followers(self, configuration: Configuration[S]) -> Iterable[Configuration[S]]:
         """Return what may be true after one more operation."""
         state, happened, unanswered = configuration
         waiting = [number for number in self._under_way if number not in happened]
-        # What changes nothing may as well happen first: no other order is lost by it.
-        free = [number for number in waiting if self._step(state, number) == state]
+        # What changes nothing, then or later, may as well happen first: no other order is lost by it.
+        free = [number for number in waiting if self._is_free(configuration, number)]
         if free:
             return [(state, happened.union(free), unanswered)]
-        found: list[_Configuration[S]] = []
-        for number in waiting:
+        found: list[Configuration[S]] = []
+        for number in self._candidates(waiting):
             after = self._step(state, number)
-            if after is not None and not any(self._spent(after, other) for other in waiting if other != number):
-                found.append((after, happened | {number}, unanswered))
+            if after is not None:
+                found += self._reach(configuration, after, number, waiting)
         for number in self._never_answered(unanswered):
             after = self._step(state, number)
-            if after is not None and after != state and not any(self._spent(after, other) for other in waiting):
-                found.append((after, happened, unanswered | {number}))
+            if after is not None and after != state:
+                found += self._reach(configuration, after, number, waiting)
         return found
+
+    def _is_free(self, configuration: Configuration[S], number: int) -> bool:
+        """Return whether an operation under way can happen now, and nothing is lost if it does."""
+        one = self.operations[number]
+        # A value that is written once more may have been hidden, and needed, in between.
+        return (one.op != "write" or one.outcome == "refused") and self._step(
+            configuration[0], number
+        ) == configuration[0]
+
+    def _candidates(self, waiting: Sequence[int]) -> Sequence[int]:
+        """Return the answered operations to go on with: those whose turn it may be."""
+        return waiting
+
+    def _reach(
+        self, before: Configuration[S], after: S, number: int, waiting: Sequence[int]
+    ) -> Iterable[Configuration[S]]:
+        """Return what may be true after an operation, unless another one could never happen any more."""
+        _, happened, unanswered = before
+        if any(self._spent(after, other) for other in waiting if other != number):
+            return
+        if self.operations[number].answered:
+            yield after, happened | {number}, unanswered
+        else:
+            yield after, happened, unanswered | {number}
 
     def _never_answered(self, happened: frozenset[int]) -> Iterable[int]:
         """Return the first of each kind of twins that has not happened."""
@@ -154,16 +203,22 @@ class _Search(Generic[S]):
                 gone = frozenset(numbers)
                 self._configurations = {(state, ours, others - gone) for state, ours, others in self._configurations}
 
+    def _spend(self, steps: int) -> None:
+        self._left -= steps
+        if self._left < 0:
+            raise _TooMuch
+
     def _step(self, state: S, number: int) -> S | None:
-        return self._model.step(state, self._operations[number])
+        self._spend(1)
+        return self._model.step(state, self.operations[number])
 
     def _spent(self, state: S, number: int) -> bool:
-        return self._model.spent(state, self._operations[number])
+        return self._model.spent(state, self.operations[number])
 
     def _unexplained(self, number: int, states: frozenset[S]) -> Unexplained[S]:
         others = [n for n in self._under_way if n != number]
         others += [n for twins in self._unanswered.values() for n in twins]
-        return Unexplained(self._operations[number], states, tuple(self._operations[n] for n in sorted(others)))
+        return Unexplained(self.operations[number], states, tuple(self.operations[n] for n in sorted(others)))
 
 
 @final
@@ -173,12 +228,12 @@ class _Reached(Generic[S]):
     Those in which fewer unanswered operations have happened come first, so that nothing is given that is not needed.
     """
 
-    def __init__(self, first: Iterable[_Configuration[S]]) -> None:
-        self._levels: defaultdict[int, list[_Configuration[S]]] = defaultdict(list)
+    def __init__(self, first: Iterable[Configuration[S]]) -> None:
+        self._levels: defaultdict[int, list[Configuration[S]]] = defaultdict(list)
         self._given: defaultdict[tuple[S, frozenset[int]], list[frozenset[int]]] = defaultdict(list)
         self.add(first)
 
-    def add(self, configurations: Iterable[_Configuration[S]]) -> None:
+    def add(self, configurations: Iterable[Configuration[S]]) -> None:
         """Reach some more."""
         for configuration in configurations:
             self._levels[len(configuration[2])].append(configuration)
@@ -188,7 +243,7 @@ class _Reached(Generic[S]):
         """The states of all that was reached."""
         return frozenset(state for state, _ in self._given)
 
-    def __iter__(self) -> Iterator[_Configuration[S]]:
+    def __iter__(self) -> Iterator[Configuration[S]]:
         while self._levels:
             level = min(self._levels)
             waiting = self._levels[level]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import final
 
 from drumbeat_conformance.checker._operation import Operation, Value
@@ -58,6 +58,10 @@ class Register:
 
     value: Value = None
     token: int = -1
+    #: Whether it does not count what it holds, because nobody will read it; then `value` is None.
+    dead: bool = False
+    #: What it holds if that does not count.
+    was: Value = field(default=None, compare=False)
 
 
 @final
@@ -76,7 +80,8 @@ class RegisterModel:
         token = state.token if operation.token is None else operation.token
         if operation.op == "write":
             return Register(operation.value, token)
-        return Register(state.value, token) if operation.value == state.value or not operation.answered else None
+        found = not operation.answered or (operation.value == state.value and not state.dead)
+        return replace(state, token=token) if found else None
 
     def spent(self, state: Register, operation: Operation) -> bool:
         """Return whether an operation can never happen any more."""
@@ -88,7 +93,8 @@ class RegisterModel:
 
     def tell(self, state: Register) -> str:
         """Return a state in words."""
-        return repr(state.value) if state.token < 0 else f"{state.value!r}, with tokens up to {state.token}"
+        value = f"what nobody read later, such as {state.was!r}" if state.dead else repr(state.value)
+        return value if state.token < 0 else f"{value}, with tokens up to {state.token}"
 
 
 @final

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from drumbeat_conformance.checker._linear import Model, Unexplained, find_unexplained
-from drumbeat_conformance.checker._models import CounterModel, LockModel, RegisterModel
+from drumbeat_conformance.checker._evidence import Evidence
+from drumbeat_conformance.checker._linear import Search, Undecided, Unexplained, find_unexplained
+from drumbeat_conformance.checker._models import CounterModel, LockModel
 from drumbeat_conformance.checker._operation import Operation
-from drumbeat_conformance.checker._terms import Evidence
+from drumbeat_conformance.checker._overwriting import RegisterSearch
 from drumbeat_conformance.checker._violation import Kind, Violation, moment
 
 S = TypeVar("S", bound=Hashable)
@@ -20,26 +21,38 @@ S = TypeVar("S", bound=Hashable)
 _SHOWN = 3
 
 
-def find_broken_objects(evidence: Evidence) -> list[Violation]:
-    """Return at most one violation of each object: the first answer that nothing explains."""
+def find_broken_objects(evidence: Evidence, *, effort: int) -> list[Violation]:
+    """Return at most one violation of each object: the first answer that nothing explains, or that was not decided."""
     objects: defaultdict[tuple[str, str], list[Operation]] = defaultdict(list)
     for operation in evidence.recording.operations:
         objects[operation.namespace, operation.object].append(operation)
     found: list[Violation] = []
     for operations in objects.values():
         if any(one.op == "acquire" for one in operations):
-            seat = _effective(operations) + _lapses(evidence, operations)
-            found += _judge(sorted(seat, key=lambda one: one.called), LockModel(), kind=Kind.LOCK)
+            seat = sorted(
+                _known_by_acquire(_effective(operations), evidence) + _lapses(evidence, operations),
+                key=lambda one: one.called,
+            )
+            found += _judge(Search(seat, LockModel(), effort=effort), kind=Kind.LOCK)
         elif operations[0].kind == "register":
-            found += _judge(_needed(_effective(operations)), RegisterModel(), kind=Kind.REGISTER)
+            found += _judge(RegisterSearch(_needed(_effective(operations)), effort=effort), kind=Kind.REGISTER)
         elif operations[0].kind == "counter":
-            found += _judge(_effective(operations), CounterModel(), kind=Kind.COUNTER)
+            found += _judge(Search(_effective(operations), CounterModel(), effort=effort), kind=Kind.COUNTER)
     return found
 
 
 def _effective(operations: Iterable[Operation]) -> list[Operation]:
     """Return the operations that say something of their object's state, or may change it."""
     return [one for one in operations if _says_something(one)]
+
+
+def _known_by_acquire(operations: Iterable[Operation], evidence: Evidence) -> list[Operation]:
+    """Return a seat's operations without the releases of terms that events alone tell of."""
+    known = list(operations)
+    acquired = {(one.client, one.token) for one in known if one.op == "acquire"}
+    return [
+        one for one in known if one.op != "release" or (one.client, one.token) in acquired or evidence.term(one) is None
+    ]
 
 
 def _says_something(operation: Operation) -> bool:
@@ -82,17 +95,25 @@ def _over_at(acquire: Operation, evidence: Evidence) -> float:
     return min(kills, default=math.inf)
 
 
-def _judge(operations: list[Operation], model: Model[S], *, kind: Kind) -> Iterable[Violation]:
-    found = find_unexplained(operations, model)
+def _judge(search: Search[S], *, kind: Kind) -> Iterable[Violation]:
+    found = find_unexplained(search)
     if found is None:
         return
     one = found.operation
+    if isinstance(found, Undecided):
+        says = (
+            f"whether any order of the operations on {one.object} explains {_described(one)} of {one.client!r} at "
+            f"{moment(one.called)} was not found out in {found.effort} steps: too many were under way at once, or "
+            "never answered; check with a greater effort, or record fewer at once"
+        )
+        yield Violation(Kind.UNDECIDED, says, (one,))
+        return
     answered = moment(one.called if one.returned is None else one.returned)
     says = (
         f"{one.client!r} did {_described(one)} from {moment(one.called)} to {answered}, which no order of the "
-        f"operations explains: until then {one.object} can only have been {_states(found, model)}"
+        f"operations explains: until then {one.object} can only have been {_states(found, search)}"
     )
-    yield Violation(kind, says, (*_before(operations, found), one))
+    yield Violation(kind, says, (*_before(search.operations, found), one))
 
 
 def _described(operation: Operation) -> str:
@@ -101,13 +122,13 @@ def _described(operation: Operation) -> str:
     return f"{operation.op}{value}{token} ({operation.outcome})"
 
 
-def _states(found: Unexplained[S], model: Model[S]) -> str:
-    told = sorted(model.tell(state) for state in found.states)
+def _states(found: Unexplained[S], search: Search[S]) -> str:
+    told = sorted(search.tell(state) for state in found.states)
     more = "" if len(told) <= _SHOWN else f", or {len(told) - _SHOWN} other states"
     return " or ".join(told[:_SHOWN]) + more
 
 
-def _before(operations: list[Operation], found: Unexplained[S]) -> list[Operation]:
+def _before(operations: Sequence[Operation], found: Unexplained[S]) -> list[Operation]:
     """Return the operations that made the state what it was: the last that were answered, and those beside."""
     one = found.operation
     answered = [other for other in operations if other.returned is not None and other.returned < one.called]

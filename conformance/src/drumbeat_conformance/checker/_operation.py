@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Final, Literal, NoReturn, final
+from typing import Final, Literal, final
 
-from drumbeat import BadData
+from drumbeat.history import BadLine, FieldTypes, parse_object, take_fields
 
 #: What can be done.
 Op = Literal["acquire", "release", "lapse", "use", "read", "write", "increment", "watch"]
@@ -62,13 +61,12 @@ _OPS: Final[Mapping[str, frozenset[str]]] = {
     "counter": frozenset({"read", "increment"}),
     "group": frozenset({"watch"}),
 }
-_NUMBER: Final = (int, float)
-_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
+_TYPES: Final[Mapping[str, FieldTypes]] = {
     "op": (str,),
     "object": (str,),
     "client": (str,),
-    "called": _NUMBER,
-    "returned": _NUMBER,
+    "called": (float,),
+    "returned": (float,),
     "outcome": (str,),
     "token": (int,),
     "value": (int, str, type(None)),
@@ -80,30 +78,26 @@ _SAME: Final = ("op", "object", "client", "called", "namespace")
 
 
 def parse_operation(line: bytes, *, where: str) -> Operation:
-    """Return the operation that a line tells of; raise BadData naming `where` if it is none."""
-    try:
-        found = json.loads(line, parse_constant=_refuse_constant)
-    except ValueError:
-        raise BadData(where, "is not a whole line of JSON") from None
-    if not isinstance(found, dict):
-        raise BadData(where, f"is a JSON {type(found).__name__}, not an object")
-    known = {name: value for name, value in found.items() if name in _TYPES}
-    for name, value in known.items():
-        if not isinstance(value, _TYPES[name]) or isinstance(value, bool):
-            raise BadData(where, f"has {name} = {value!r}")
+    """Return the operation that a line tells of; raise BadLine naming `where` if it is none."""
+    return operation_of(parse_object(line, where=where), where=where)
+
+
+def operation_of(found: Mapping[str, object], *, where: str) -> Operation:
+    """Return the operation that the object of a line is; raise BadLine naming `where` if it is none."""
+    known = take_fields(found, _TYPES, where=where)
     missing = [name for name in _ALWAYS if name not in known]
     if missing:
-        raise BadData(where, f"is no operation: it has no {', '.join(missing)}")
-    operation = Operation(**known)
+        raise BadLine(where, f"is no operation: it has no {', '.join(missing)}")
+    operation = Operation(**known)  # type: ignore[arg-type]
     for problem in _problems(operation):
-        raise BadData(where, problem)
+        raise BadLine(where, problem)
     return operation
 
 
 def merge(operations: Iterable[tuple[str, Operation]]) -> list[Operation]:
     """Return the operations, each once, in the order of their calls, given with where each stands.
 
-    A line with the id of an earlier one takes its place. Raises BadData if two lines of an id tell of different calls,
+    A line with the id of an earlier one takes its place. Raises BadLine if two lines of an id tell of different calls,
     or if both have an answer.
     """
     found: dict[object, Operation] = {}
@@ -151,14 +145,10 @@ def _needs_token(operation: Operation) -> bool:
 def _refuse_other(earlier: Operation, later: Operation, *, where: str) -> None:
     for name in _SAME:
         if getattr(earlier, name) != getattr(later, name):
-            raise BadData(
+            raise BadLine(
                 where,
                 f"has the id {later.id!r} of another operation: {name} is {getattr(later, name)!r}, "
                 f"and was {getattr(earlier, name)!r}",
             )
     if earlier.answered:
-        raise BadData(where, f"answers the operation {later.id!r} once more")
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(name)
+        raise BadLine(where, f"answers the operation {later.id!r} once more")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from drumbeat.history import Record, StrPath, parse_record
-from drumbeat_conformance.checker._operation import Operation, merge, parse_operation
+from drumbeat.history import Record, StrPath, parse_object, record_of
+from drumbeat_conformance.checker._operation import Operation, merge, operation_of
 
 
 @final
@@ -37,7 +35,7 @@ def read_recording(paths: StrPath | Iterable[StrPath]) -> Recording:
     """Return what one or several files hold.
 
     A line with `op` tells of an operation, each other of an event. A last line without its end is left out and
-    reported in `torn`. Raises BadData naming file and line for any other line that is neither, and OSError for a file
+    reported in `torn`. Raises BadLine naming file and line for any other line that is neither, and OSError for a file
     that cannot be read.
     """
     names = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
@@ -51,20 +49,14 @@ def read_recording(paths: StrPath | Iterable[StrPath]) -> Recording:
 
 
 def parse_recording(lines: Iterable[tuple[str, bytes]], *, torn: tuple[str, ...] = ()) -> Recording:
-    """Return what lines tell, each given with where it stands; raise BadData for one that is neither."""
+    """Return what lines tell, each given with where it stands; raise BadLine for one that is neither."""
     events: list[Record] = []
     operations: list[tuple[str, Operation]] = []
     for where, line in lines:
-        if _tells_of_operation(line):
-            operations.append((where, parse_operation(line, where=where)))
+        found = parse_object(line, where=where)
+        if "op" in found:
+            operations.append((where, operation_of(found, where=where)))
         else:
-            events.append(parse_record(line, where=where))
+            events.append(record_of(found, where=where))
     ordered = tuple(sorted(events, key=lambda event: event.at))
     return Recording(ordered, tuple(merge(operations)), torn)
-
-
-def _tells_of_operation(line: bytes) -> bool:
-    with suppress(ValueError):
-        found = json.loads(line)
-        return isinstance(found, dict) and "op" in found
-    return False

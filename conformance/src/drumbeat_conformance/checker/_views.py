@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -65,6 +65,8 @@ def find_broken_views(recording: Recording, *, grace: float) -> list[Violation]:
         members = _memberships(events, group, grace=grace)
         watchers = _watchers(watches, events, group, end=recording.end)
         missed = {watcher: list(_missed(watcher, members, grace=grace)) for watcher in watchers}
+        for watcher in watchers:
+            missed[watcher] += _impossible(watcher, members, alone=_is_alone(watcher, watchers), grace=grace)
         found += [violation for violations in missed.values() for violation in violations]
         found += _diverging([one for one in watchers if not missed[one]], members, grace=grace)
     return found
@@ -175,6 +177,65 @@ def _missed(watcher: Watcher, members: Sequence[Membership], *, grace: float) ->
         ):
             says = f"no view ever showed {_who(member)} and stayed until {moment(member.until)}"
             yield _violation(watcher, member, says)
+
+
+def _impossible(watcher: Watcher, members: Sequence[Membership], *, alone: bool, grace: float) -> Iterable[Violation]:
+    """Return what no group can have looked like, whatever the final view shows."""
+    for view in watcher.views:
+        ids = [member_id for member_id, _ in view.members or ()]
+        twice = next((member_id for member_id in ids if ids.count(member_id) > 1), None)
+        if twice is not None:
+            had = f"{watcher.name!r} had at {moment(view.at)}"
+            says = f"the view of {watcher.watch.object} that {had} shows {twice!r} twice"
+            yield Violation(Kind.MISSED, says, (watcher.watch, view))
+            return
+    joins = Counter(member.identity for member in members)
+    changes = _changes(watcher)
+    for member in members:
+        # Who joined again may have been out in between.
+        if joins[member.identity] == 1:
+            shown = changes[member.identity]
+            found = _vanished(shown, member, grace=grace) or (_returned(shown, member) if alone else None)
+            if found is not None:
+                yield _violation(watcher, member, found)
+
+
+def _changes(watcher: Watcher) -> defaultdict[_Identity, list[Record]]:
+    """Return by member the views that first showed it, then did not, then did again, and so on."""
+    found: defaultdict[_Identity, list[Record]] = defaultdict(list)
+    before: set[_Identity] = set()
+    for view in watcher.views:
+        now = set(view.members or ())
+        for identity in now ^ before:
+            found[identity].append(view)
+        before = now
+    return found
+
+
+def _vanished(shown: Sequence[Record], member: Membership, *, grace: float) -> str | None:
+    """Return what is wrong if a view lacks a member that an earlier one had shown, and that was in for long after."""
+    for first, view in zip(shown[::2], shown[1::2], strict=False):
+        if view.at + grace <= member.until:
+            return f"its view of {moment(view.at)} does not show {_who(member)} and was in that of {moment(first.at)}"
+    return None
+
+
+def _returned(shown: Sequence[Record], member: Membership) -> str | None:
+    """Return what is wrong if a member was shown, was not, and was shown once more, though it had joined once."""
+    if len(shown) < 3:  # noqa: PLR2004 - shown, gone, shown
+        return None
+    return f"its view of {moment(shown[2].at)} shows once more {_who(member)} and had been shown as gone"
+
+
+def _is_alone(watcher: Watcher, watchers: Iterable[Watcher]) -> bool:
+    """Return whether its views are certainly of one stream: the same member did not watch twice at a time."""
+    return not any(
+        other is not watcher
+        and other.name == watcher.name
+        and other.watch.called <= watcher.until
+        and watcher.watch.called <= other.until
+        for other in watchers
+    )
 
 
 def _is_back(member: Membership, members: Iterable[Membership]) -> bool:

@@ -22,6 +22,10 @@ class Kind(Enum):
     TOKEN = "token does not rise"  # noqa: S105 - the name of a fault
     #: A term said that it was held after its deadline, or after its end.
     LATE = "held after its end"
+    #: A term said that it was held, or was released, though nobody had won it.
+    UNWON = "held without a win"
+    #: A session went on after its end, or beside the one that took its place.
+    SESSION = "session past its end"
     #: A watcher did not see what changed in a group, although it had time.
     MISSED = "missed change"
     #: Watchers of a quiet group ended with different views.
@@ -32,6 +36,8 @@ class Kind(Enum):
     REGISTER = "broken register"
     #: No order of the increments and reads of a counter explains what was answered: an increment was lost.
     COUNTER = "lost update"
+    #: No broken promise, but no good history either: it could not be judged, and the sentence says why.
+    UNDECIDED = "not decided"
 
 
 @final

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, final
 from drumbeat import SPEC_VERSION, ConfigurationError
 from drumbeat.history import Record, longest_vacancy
 from drumbeat_conformance.checker import Kind, Operation, Recording, Violation, check, read_recording
-from drumbeat_conformance.checker._terms import Evidence
+from drumbeat_conformance.checker._evidence import Evidence
 from drumbeat_conformance.report import origin_of
 from drumbeat_conformance.soak._work import COUNTER, ELECTION, REGISTER
 
@@ -65,15 +65,23 @@ class SoakReport:
     interrupted: bool
     faults: Mapping[str, int]
     figures: Figures
-    #: Each violation in a sentence, and each process that ended by itself; at most twenty.
+    #: Each violation in a sentence, and each process that ended by itself; at most twenty. What could not be judged is
+    #: among them, as a sentence that begins with "not decided".
     violations: tuple[str, ...]
     #: The folder with the histories, kept if anything was violated.
     histories: str | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was violated."""
+        """Whether all was judged, and nothing was violated."""
         return not self.violations
+
+    @property
+    def verdict(self) -> str:
+        """What came of it, in words."""
+        if self.ok:
+            return "nothing was violated"
+        return "NOT DECIDED" if all(map(_is_undecided, self.violations)) else "VIOLATED"
 
     def lines(self) -> list[str]:
         """Return the report for people."""
@@ -89,9 +97,9 @@ class SoakReport:
             f"{operations}, {figures.fenced_off} fenced off",
             f"increments: {figures.increments}, lost updates: {figures.lost_updates}",
             f"missed changes: {figures.missed_changes}, diverging views: {figures.diverging_views}",
-            *(f"VIOLATED: {violation}" for violation in self.violations),
+            *(one if _is_undecided(one) else f"VIOLATED: {one}" for one in self.violations),
             *([f"the histories are in {self.histories}"] if self.histories else []),
-            "soak: nothing was violated" if self.ok else "soak: VIOLATED",
+            f"soak: {self.verdict}",
         ]
 
 
@@ -136,6 +144,10 @@ def figures_of(history: Recording, found: Sequence[Violation]) -> Figures:
         diverging_views=kinds[Kind.DIVERGING],
         violations={kind.value: count for kind, count in kinds.items()},
     )
+
+
+def _is_undecided(sentence: str) -> bool:
+    return sentence.startswith(Kind.UNDECIDED.value)
 
 
 def _is(operation: Operation, name: str) -> bool:

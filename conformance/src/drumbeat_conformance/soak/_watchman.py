@@ -28,13 +28,14 @@ def watch(folder: str, grace: str) -> None:
 class Watchman:
     """Judges the histories of a soak again and again.
 
-    A violation counts once two looks have seen it: of what happened in the last moments, lines may still be missing.
-    The last word is that of `judge`, when all processes have ended.
+    What two looks have seen is suspected, no more: of processes that are stopped, and of the last moments, lines may
+    still be missing. The last word is that of `judge`, when all processes have ended.
     """
 
     def __init__(self, folder: Path, *, grace: float) -> None:
         self._command = [sys.executable, "-m", "drumbeat_conformance.soak", "watch", str(folder), str(grace)]
-        self.figures = Figures()
+        #: None until the first look is over.
+        self.figures: Figures | None = None
         #: What two looks have seen and nobody has been told.
         self.news: list[str] = []
         self._seen: set[str] = set()

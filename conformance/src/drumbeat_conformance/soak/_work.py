@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import random
@@ -32,6 +33,10 @@ COUNTER: Final = "counter/count"
 REGISTER: Final = "register/count"
 
 
+#: Of linux/prctl.h.
+_PR_SET_PDEATHSIG: Final = 1
+
+
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orders:
@@ -57,6 +62,7 @@ def work(argument: str) -> None:
     preload(os.environ.get(PRELOAD))
     # An interrupt at the terminal is the conductor's to answer.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_parent()
     orders = Orders(**json.loads(argument))
     with _connect(orders) as session:
         worker = _Worker(orders, session)
@@ -64,6 +70,11 @@ def work(argument: str) -> None:
         if not sys.stdin.readline():
             os._exit(1)
         worker.finish()
+
+
+def _end_with_parent() -> None:
+    """Have the kernel kill this process when the conductor is dead: one that is stopped reads no end of its input."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _connect(orders: Orders) -> Session:
@@ -131,11 +142,19 @@ class _Worker:
             watch.done()
 
     def _lead(self, draw: random.Random) -> None:
-        term = self._session.election(ELECTION).campaign(timeout=3 * self._orders.ttl)
+        name = f"election/{ELECTION}"
+        # The session's own line of the win comes later, and not at all if the process is killed before.
+        with self._journal.tell("acquire", name) as acquire:
+            try:
+                term = self._session.election(ELECTION).campaign(timeout=3 * self._orders.ttl)
+            except drumbeat.Timeout:
+                acquire.refused()
+                return
+            acquire.done(token=term.token)
         until = self._clock.now() + draw.uniform(0.1, 2.0) * self._orders.ttl
-        while self._uses(term, f"election/{ELECTION}") and self._clock.now() < until and not self._over.is_set():
+        while self._uses(term, name) and self._clock.now() < until and not self._over.is_set():
             term.lost.wait(self._orders.ttl / 20)
-        self._release(term, f"election/{ELECTION}")
+        self._release(term, name)
         self._over.wait(draw.uniform(0.0, 0.5) * self._orders.ttl)
 
     def _count(self, draw: random.Random) -> None:
@@ -222,6 +241,8 @@ class _Journal:
         self._clock = drumbeat.SystemClock()
         self._lock = threading.Lock()
         self._number = 0
+        # Each life of a member has a file of its own; process ids come again.
+        self._life = Path(orders.history).stem
 
     def now(self) -> float:
         """Return the time."""
@@ -247,7 +268,7 @@ class _Journal:
             token=token,
             value=value,
             namespace=self._orders.namespace,
-            id=f"{os.getpid()}-{number}",
+            id=f"{self._life}-{number}",
         )
         if at_once:
             self.write(operation)
