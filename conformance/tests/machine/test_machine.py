@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import unittest
@@ -12,13 +13,13 @@ import pytest
 from hypothesis import Phase, settings
 
 from drumbeat import hookimpl
-from drumbeat.hookspecs import Beat, LeaderRecord
+from drumbeat.hookspecs import Beat, LeaderRecord, Resigned
 from drumbeat.memory import MemoryBackend
 from drumbeat_conformance.machine import Twins, backend_machine
 from drumbeat_conformance.target import Target
 
 if TYPE_CHECKING:
-    from drumbeat.hookspecs import BackendFactory, Holdings, Lease, Vacant
+    from drumbeat.hookspecs import BackendFactory, Holdings, Lease, Seat, Vacant
     from drumbeat_conformance.machine import PacedMachine
 
 #: What every run has to do with, whichever the backend.
@@ -107,8 +108,8 @@ class EndsTooEarly(MemoryBackend):
 @pytest.mark.parametrize(
     ("broken", "text"),
     [
-        (BelievesWhatItIsTold, "the model says ('renewed', "),
-        (LeavesTheDeadInTheirSeats, "the model says Vacant(), the backend LeaderRecord"),
+        (BelievesWhatItIsTold, "the model says   ('renewed', "),
+        (LeavesTheDeadInTheirSeats, "the model says   Vacant()\n    the backend says LeaderRecord"),
         (PutsOffTheEnd, "the backend's bound"),
         (EndsTooEarly, "its lease lasts"),
     ],
@@ -120,6 +121,32 @@ def test_a_broken_backend_is_found(broken: type[MemoryBackend], text: str) -> No
     ((_, told),) = result.failures
     assert text in told
     assert "state.begin(" in told
+
+
+class MintsTokensTwice(MemoryBackend):
+    """Gives a token back when its holder resigns."""
+
+    @hookimpl
+    def resign(self, lease: Lease, seat: Seat) -> Resigned:
+        answer = super().resign(lease, seat)
+        if answer.was_held:
+            with self._store.call(self._namespace) as space:
+                space.elections[seat.election].token -= 1
+        return answer
+
+
+@pytest.mark.timeout(240)
+def test_a_failure_is_a_short_program_of_hooks_with_both_answers() -> None:
+    """Who reads it sees the call, what each side said, and the few calls before it: no more than the bug needs."""
+    target = Target.of("memory").with_fake_time()
+    ((_, told),) = run(backend_machine(target, factory=cast("BackendFactory", MintsTokensTwice))).failures
+    answers, program = told.split("the calls that were made")
+    (call,) = re.findall(r"differs from the model in its answer to\n +[0-9.]+ +(#\d of \w: campaign\(.*\))\n", answers)
+    assert re.search(r"the model says +\('won', .*token=1\)\)\n +the backend says \('won', .*token=0\)\)\n", answers)
+    asked = re.findall(r"^ +[0-9.]+ +(.*)\n +-> (.*)$", program, flags=re.MULTILINE)
+    assert (call, "here it failed") == asked[-1]
+    assert "Resigned(was_held=True)" in [answer for _, answer in asked]
+    assert len(asked) <= 20, program
 
 
 @pytest.mark.timeout(120)

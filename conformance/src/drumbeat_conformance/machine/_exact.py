@@ -141,8 +141,8 @@ class ExactMachine(Rules):
         """Some beat on until they must have seen all the silent ones go."""
         beating = self._all_but(silent)
         self.twins.compare_views(beating)
-        bound = self.twins.profile.eviction.seconds(max(TTLS))
-        self.twins.beat_until(self.twins.clock.now() + bound, beating)
+        longest = max((opened.ttl for opened in self.twins.known if opened not in beating), default=min(TTLS))
+        self.twins.beat_until(self.twins.clock.now() + self.twins.profile.eviction.seconds(longest), beating)
         self.twins.compare_views(beating)
         gone = {opened.incarnation for opened in self.twins.known if self.twins.lapsed(opened)}
         for opened in beating:

@@ -46,13 +46,20 @@ def backend_machine(
     On a target with fake time there are 50 examples of 50 steps, and one that fails is made as short as can be. In real
     time, in which leases have to run out, examples of 25 steps are begun for `seconds`, and one that fails is shown as
     it was found. Which examples there are is the same in every run. A difference from the model is an AssertionError
-    that shows the steps that led to it. `TestCase.settings` can be replaced, as hypothesis tells.
+    that shows the call and both answers to it, and below, as a program of hooks with the backend's answers, all calls
+    that led to it; those that only read and agreed are left out. `TestCase.settings` can be replaced, as hypothesis
+    tells.
     """
     chosen = Target.of(target) if isinstance(target, str) else target
     chosen = chosen if factory is None else replace(chosen, factory=factory)
     if chosen.fake_time:
         machine = _derived(PacedMachine, target=chosen)
-        machine.TestCase.settings = settings(_SETTINGS, max_examples=FAKE_EXAMPLES, stateful_step_count=FAKE_STEPS)
+        machine.TestCase.settings = settings(
+            _SETTINGS,
+            max_examples=FAKE_EXAMPLES,
+            stateful_step_count=FAKE_STEPS,
+            phases=(Phase.explicit, Phase.generate, Phase.shrink),
+        )
         return machine
     made = type("BackendMachine.TestCase", (_RealTimeTestCase,), {"seconds": seconds})
     case = cast("type[_RealTimeTestCase]", made)

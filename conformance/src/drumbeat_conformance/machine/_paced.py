@@ -11,10 +11,10 @@ from hypothesis.stateful import initialize, precondition, rule
 
 from drumbeat import SessionLost
 from drumbeat.hookspecs import Left, Reaped, Resigned, SessionClosed, Withdrawn
-from drumbeat_conformance.machine._rules import WHERE, Rules
+from drumbeat_conformance.machine._rules import OFTEN, SELDOM, WHERE, Rules
 from drumbeat_conformance.machine._sides import Opened
 from drumbeat_conformance.machine._store import TargetStore
-from drumbeat_conformance.machine._twins import ELECTIONS, GROUPS, TIMEOUT, Twins
+from drumbeat_conformance.machine._twins import GROUPS, TIMEOUT, Twins
 from drumbeat_conformance.waiting import pass_seconds
 
 if TYPE_CHECKING:
@@ -191,12 +191,6 @@ class PacedMachine(Rules):
         with self._stack:
             super().teardown()
 
-    @initialize(attentive=st.booleans())
-    def begin(self, attentive: bool) -> None:
-        """Start with sessions, members and candidates."""
-        super().begin(attentive)
-        self.all_come(GROUPS[0], ELECTIONS[0])
-
     @rule(ttls=st.sampled_from([0.1, 0.3, 0.6]))
     def pass_time(self, ttls: float) -> None:
         """For a while nobody does anything but beat."""
@@ -215,8 +209,8 @@ class PacedMachine(Rules):
 class RealTimeMachine(PacedMachine):
     """The same where time cannot be pretended to pass, so that each example counts."""
 
-    @initialize(number=st.integers(0, 2**32), attentive=st.booleans())
-    def begin(self, number: int, attentive: bool) -> None:
+    @initialize(number=st.integers(0, 2**32), attentive=SELDOM, crowded=OFTEN)
+    def begin(self, number: int, attentive: bool, crowded: bool) -> None:
         """Start as ever, but not with hypothesis' first choice, which is the simplest in everything."""
         assume(number)
-        super().begin(attentive)
+        super().begin(attentive, crowded)

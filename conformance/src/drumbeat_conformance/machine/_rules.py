@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -14,9 +15,10 @@ from drumbeat.hookspecs import Candidacy, Membership
 from drumbeat_conformance.machine._twins import ELECTIONS, GROUPS, MEMBERS, TIMEOUT, Twins
 
 if TYPE_CHECKING:
+    from drumbeat.hookspecs import Seat
     from drumbeat_conformance.machine._sides import Opened
 
-__all__ = ["ELECTION", "GROUP", "NUMBER", "TTL", "VALUE", "WHERE", "WHICH", "Rules", "somebody"]
+__all__ = ["ELECTION", "GROUP", "NUMBER", "OFTEN", "SELDOM", "TTL", "VALUE", "WHERE", "WHICH", "Rules", "somebody"]
 
 #: Which process.
 WHERE = st.integers(0, len(MEMBERS) - 1)
@@ -29,6 +31,12 @@ ELECTION = st.sampled_from(ELECTIONS)
 #: Which of the TTLs.
 TTL = st.integers(0, 2)
 VALUE = st.binary(max_size=3)
+#: Yes in three cases of four; what is shown of a failure says no where that is enough.
+OFTEN = st.sampled_from([False, True, True, True])
+#: Yes in one case of four.
+SELDOM = st.sampled_from([False, False, False, True])
+#: Which seat of an election.
+SEAT = st.sampled_from(["held", "held", "another's", "former"])
 
 somebody = precondition(lambda self: self.twins.sessions)
 
@@ -46,21 +54,25 @@ class Rules(RuleBasedStateMachine):
         """Return a fresh store of the backend, and the model."""
 
     def teardown(self) -> None:
-        """Let go of everything."""
+        """Show what was asked, if it is to be shown, and let go of everything."""
+        note(str(self.twins.program))
         self.twins.end()
 
     # Sessions -----------------------------------------------------------------------------------------------
 
-    @initialize(attentive=st.booleans())
-    def begin(self, attentive: bool) -> None:
-        """Most have a session, the last asks for an id in use. Views are compared after every step, or now and then."""
+    @initialize(attentive=SELDOM, crowded=OFTEN)
+    def begin(self, attentive: bool, crowded: bool) -> None:
+        """Two have a session; or all want the same, one under an id in use. Views are compared always, or at times."""
         self.attentive = attentive
-        *others, last = self.twins.processes
-        for number, process in enumerate(others):
+        processes = self.twins.processes
+        for number, process in enumerate(processes[: 3 if crowded else 2]):
             self.twins.open(process, ttl=self.twins.ttl(number))
-        last.member_id = others[0].member_id
-        self.twins.open(last, ttl=self.twins.ttl(0))
-        last.member_id = MEMBERS[-1]
+        if crowded:
+            last = processes[-1]
+            last.member_id = processes[0].member_id
+            self.twins.open(last, ttl=self.twins.ttl(0))
+            last.member_id = MEMBERS[-1]
+            self.all_come(GROUPS[0], ELECTIONS[0])
 
     @rule(where=WHERE, member=st.sampled_from(MEMBERS), ttl=TTL, force=st.sampled_from([False, False, True]))
     def open(self, where: int, member: str, ttl: int, force: bool) -> None:
@@ -72,6 +84,19 @@ class Rules(RuleBasedStateMachine):
             self.twins.open(process, ttl=self.twins.ttl(ttl), force=force)
         elif self.twins.open(process, ttl=self.twins.ttl(ttl), force=force, supersedes=old.incarnation):
             self.twins.drop(old)
+
+    @somebody
+    @rule(where=WHERE, which=WHICH, ttl=TTL)
+    def replace(self, where: int, which: int, ttl: int) -> None:
+        """Open a session in the place of another process's, under its id; it has not been told that it is over."""
+        process, other = self.twins.processes[where], self._pick(which)
+        if process.opened is other:
+            return
+        if process.opened is not None:
+            self.twins.close(process.opened)
+            self.twins.drop(process.opened)
+        process.member_id = other.member_id
+        self.twins.open(process, ttl=self.twins.ttl(ttl), force=True)
 
     @rule(where=WHERE, ttl=TTL, how=st.sampled_from(["reopen", "close", "close and reopen", "crash"]))
     def end(self, where: int, ttl: int, how: str) -> None:
@@ -144,11 +169,12 @@ class Rules(RuleBasedStateMachine):
         opened = self._pick(which)
         holdings = opened.holdings()
         if group not in opened.memberships:
-            holdings = replace(holdings, memberships=(*holdings.memberships, Membership(group, opened.newest)))
+            memberships = (*holdings.memberships, Membership(group, opened.newest))
+            holdings = dataclasses.replace(holdings, memberships=memberships)
         won = [seat for other in self.twins.sessions for seat in other.won]
         if won:
             seats = dict.fromkeys([*holdings.seats, won[number % len(won)]])
-            holdings = replace(holdings, seats=tuple(seats))
+            holdings = dataclasses.replace(holdings, seats=tuple(seats))
         self.twins.beat(opened, holdings)
 
     # Groups -------------------------------------------------------------------------------------------------
@@ -162,22 +188,28 @@ class Rules(RuleBasedStateMachine):
     @rule(group=GROUP, election=ELECTION)
     def all_come(self, group: str, election: str) -> None:
         """Everybody wants to be in the same places."""
-        for opened in self.twins.sessions:
+        for opened in [*self._live()]:
             self.twins.join(opened, group, b"")
             self.twins.campaign_anew(opened, election, opened.member_id.encode())
 
     @somebody
-    @rule(which=WHICH, group=GROUP, value=VALUE, leaves=st.booleans())
-    def update_or_leave(self, which: int, group: str, value: bytes, leaves: bool) -> None:
-        """Replace a value or leave, perhaps without being a member."""
+    @rule(which=WHICH, group=GROUP, value=VALUE, member=OFTEN)
+    def update(self, which: int, group: str, value: bytes, member: bool) -> None:
+        """Replace a value, perhaps without being a member."""
         opened = self._pick(which)
-        if leaves:
-            opened.memberships.pop(group, None)
-            self.twins.both(opened, lambda half: half.backend.leave_group(half.lease, group, timeout=TIMEOUT))
-            return
+        place = self._place(opened, group, member=member)
         self.twins.both(
-            opened, lambda half: half.backend.update_member(half.lease, group, value=value, timeout=TIMEOUT)
+            opened, lambda half: half.backend.update_member(half.lease, place, value=value, timeout=TIMEOUT)
         )
+
+    @somebody
+    @rule(which=WHICH, group=GROUP, member=OFTEN)
+    def leave(self, which: int, group: str, member: bool) -> None:
+        """Leave, perhaps without being a member."""
+        opened = self._pick(which)
+        place = self._place(opened, group, member=member)
+        opened.memberships.pop(place, None)
+        self.twins.both(opened, lambda half: half.backend.leave_group(half.lease, place, timeout=TIMEOUT))
 
     # Elections ----------------------------------------------------------------------------------------------
 
@@ -197,34 +229,89 @@ class Rules(RuleBasedStateMachine):
             self.twins.campaign(opened, known[number % len(known)], value)
 
     @somebody
-    @rule(which=WHICH, number=NUMBER)
-    def withdraw(self, which: int, number: int) -> None:
-        """Forget an attempt, whether it waits, has won or never was."""
+    @rule(which=WHICH, number=NUMBER, election=ELECTION, won=st.booleans())
+    def withdraw(self, which: int, number: int, election: str, won: bool) -> None:
+        """Forget an attempt, whether it has won, waits or never was."""
+        if won:
+            for opened, seat in self._seats(which, election, "held"):
+                self._withdraw(opened, Candidacy(seat.election, seat.attempt))
+            return
         opened = self._pick(which)
-        known = [*opened.attempts(), Candidacy(ELECTIONS[0], opened.newest + 1)]
-        gone = known[number % len(known)]
+        known = [*opened.candidacies, Candidacy(election, opened.newest + 1)]
+        self._withdraw(opened, known[number % len(known)])
+
+    @somebody
+    @rule(which=WHICH, election=ELECTION, seat=SEAT, value=VALUE)
+    def proclaim(self, which: int, election: str, seat: str, value: bytes) -> None:
+        """Replace the value of a seat: one that is held, that was held, or another session's."""
+        for opened, known in self._seats(which, election, seat):
+            self.twins.both(
+                opened,
+                lambda half: half.backend.proclaim(half.lease, half.seat(known), value=value, timeout=TIMEOUT),  # noqa: B023 - asked at once
+            )
+
+    @somebody
+    @rule(which=WHICH, election=ELECTION, seat=SEAT)
+    def resign(self, which: int, election: str, seat: str) -> None:
+        """Give a seat up: one that is held, that was held, or another session's."""
+        for opened, known in self._seats(which, election, seat):
+            self._resign(opened, known)
+
+    @somebody
+    @rule(which=WHICH, election=ELECTION, queued=OFTEN)
+    def hand_over(self, which: int, election: str, queued: bool) -> None:
+        """The holder resigns, and the next term begins: of one who waits, or of whoever asks anew."""
+        self._vacate(election)
+        for opened, item in self._waiting(election):
+            if queued:
+                self.twins.campaign(opened, item, b"")
+            else:
+                self._withdraw(opened, item)
+        if not self._held(election):
+            self.twins.campaign_anew(self._pick(which), election, b"")
+
+    def _vacate(self, election: str) -> None:
+        for holder, seat in self._held(election):
+            self._resign(holder, seat)
+
+    def _waiting(self, election: str) -> list[tuple[Opened, Candidacy]]:
+        return [(opened, item) for opened in self._live() for item in opened.candidacies if item.election == election]
+
+    def _resign(self, opened: Opened, seat: Seat) -> None:
+        opened.seats = [other for other in opened.seats if other != seat]
+        self.twins.both(opened, lambda half: half.backend.resign(half.lease, half.seat(seat), timeout=TIMEOUT))
+
+    def _withdraw(self, opened: Opened, gone: Candidacy) -> None:
         opened.give_up(gone)
         self.twins.both(
             opened,
             lambda half: half.backend.withdraw(half.lease, gone.election, attempt=gone.attempt, timeout=TIMEOUT),
         )
 
-    @precondition(lambda self: any(opened.won for opened in self.twins.sessions))
-    @rule(which=WHICH, number=NUMBER, own=st.booleans(), value=VALUE, resigns=st.booleans())
-    def proclaim_or_resign(self, which: int, number: int, own: bool, value: bytes, resigns: bool) -> None:
-        """Replace the value of a seat or give it up: one that is held, that was held, or another session's."""
-        opened = self._pick(which)
-        won = [seat for other in self.twins.sessions for seat in other.won if (other is opened) is own]
-        if not won:
-            return
-        seat = won[-1 - number % len(won)]
-        if resigns:
-            opened.seats = [other for other in opened.seats if other != seat]
-            self.twins.both(opened, lambda half: half.backend.resign(half.lease, half.seat(seat), timeout=TIMEOUT))
-            return
-        self.twins.both(
-            opened, lambda half: half.backend.proclaim(half.lease, half.seat(seat), value=value, timeout=TIMEOUT)
-        )
+    def _held(self, election: str) -> list[tuple[Opened, Seat]]:
+        return [(opened, seat) for opened in self._live() for seat in opened.seats if seat.election == election]
+
+    def _seats(self, which: int, election: str, kind: str) -> list[tuple[Opened, Seat]]:
+        """Return who asks for which seat: one of its kind, where there is one, after a win if there must be one."""
+        if not self._held(election):
+            self.hand_over(which, election, queued=True)
+        held = self._held(election)
+        if kind == "former" and held:
+            seats = self._former(*held[0])
+        elif kind == "another's":
+            seats = [(opened, seat) for holder, seat in held for opened in self._live() if opened is not holder]
+        else:
+            seats = held
+        return [seats[which % len(seats)]] if seats else []
+
+    def _former(self, holder: Opened, seat: Seat) -> list[tuple[Opened, Seat]]:
+        """Return the earlier seats of a holder, which wins another term if this is its first."""
+        if [other.election for other in holder.won].count(seat.election) == 1:
+            self._vacate(seat.election)
+            for opened, item in self._waiting(seat.election):
+                self._withdraw(opened, item)
+            self.twins.campaign_anew(holder, seat.election, b"")
+        return [(holder, other) for other in holder.won if other not in holder.seats]
 
     # Views --------------------------------------------------------------------------------------------------
 
@@ -240,11 +327,27 @@ class Rules(RuleBasedStateMachine):
         if self.attentive and self.twins.sessions:
             self.twins.compare_views([self._pick(0)])
 
+    def _live(self) -> list[Opened]:
+        """Return the sessions that live by what is known; where there is none, everybody starts again."""
+        live = [opened for opened in self.twins.sessions if not opened.over and not self.twins.lapsed(opened)]
+        if live:
+            return live
+        for number, process in enumerate(self.twins.processes):
+            self.twins.restart(process, ttl=self.twins.ttl(number))
+        return self.twins.sessions
+
     def _pick(self, which: int) -> Opened:
-        sessions = self.twins.sessions
-        live = [opened for opened in sessions if not opened.over and not self.twins.lapsed(opened)]
-        among = live if live and which < ANY else sessions
+        among = self._live() if which < ANY else self.twins.sessions
         return among[which % len(among)]
+
+    def _place(self, opened: Opened, group: str, *, member: bool) -> str:
+        """Return the group, or one that a session is a member of, after a join if there is none."""
+        if not member or group in opened.memberships:
+            return group
+        joined = [name for name in GROUPS if name in opened.memberships]
+        if not joined:
+            self.twins.join(opened, group, b"")
+        return next(iter(joined), group)
 
     def _all_but(self, silent: set[int]) -> list[Opened]:
         return [opened for number, opened in enumerate(self.twins.sessions) if number not in silent]

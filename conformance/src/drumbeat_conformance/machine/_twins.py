@@ -25,6 +25,7 @@ from drumbeat.hookspecs import (
 )
 from drumbeat.memory import MemoryBackend
 from drumbeat.testing import memory_url
+from drumbeat_conformance.machine._program import Program
 from drumbeat_conformance.machine._sides import Half, Opened, Process, Tokens
 from drumbeat_conformance.waiting import pass_seconds
 
@@ -58,6 +59,8 @@ class Twins(ABC):
         self.ttls = ttls
         #: How the names of incarnations begin, which no other example may have on the same server.
         self._prefix = uuid.uuid4().hex[:8]
+        #: What was asked of the backend so far.
+        self.program = Program(self.clock, prefix=self._prefix)
         self._numbers = count()
         self._tokens = Tokens()
         self._model_url = memory_url()
@@ -114,7 +117,9 @@ class Twins(ABC):
         wanted = who.model.answer(ask)
         if not self.excused(given, wanted, about=ends or who):
             model, real = who.model.plain(wanted, election=election), who.real.plain(given, election=election)
-            assert model == real, f"the model says {model}, the backend {real}"
+            if model != real:
+                raise AssertionError(self.program.difference(model, real))
+        self.program.answered(given)
         if isinstance(given, Waiting | drumbeat.Conflict):
             assert isinstance(wanted, Waiting | drumbeat.Conflict)
             self.compare_waits(given.retry_after, wanted.retry_after)
@@ -197,6 +202,13 @@ class Twins(ABC):
         self.drop(opened)
         self.open(opened.process, ttl=ttl, supersedes=opened.incarnation)
 
+    def restart(self, process: Process, *, ttl: float) -> None:
+        """Start anew, in the place of whoever has the process's session or its id."""
+        old = process.opened
+        if old is not None:
+            self.drop(old)
+        self.open(process, ttl=ttl, force=True, supersedes=None if old is None else old.incarnation)
+
     def close(self, opened: Opened) -> None:
         """Close a session, which may be over."""
         self.both(opened, lambda half: half.backend.close_session(half.lease, timeout=TIMEOUT), ends=opened)
@@ -223,7 +235,7 @@ class Twins(ABC):
         self.both(process, lambda half: half.backend.reap_session(ticket, timeout=TIMEOUT), ends=opened)
 
     def _new_process(self, member_id: str) -> Process:
-        return Process(Half(self.store.backend(), self._tokens), self._model, member_id)
+        return Process(Half(self.program.listens(self.store.backend()), self._tokens), self._model, member_id)
 
     # Heartbeats ---------------------------------------------------------------------------------------------
 
