@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 import drumbeat.memory
 from drumbeat.hookspecs import (
+    Beat,
+    CandidacySubject,
     Holdings,
     LeaderRecord,
     LeaderSubject,
@@ -21,6 +24,11 @@ from drumbeat.hookspecs import (
 )
 from drumbeat.memory import MemoryBackend, _Candidate, _Election, _holds, _Space
 from drumbeat_mutants import Patch, mutant
+
+#: Seconds that a forgetful store remembers an election that nobody asks for.
+_REST: Final = 60.0
+#: How many a short queue has room for.
+_ROOM: Final = 8
 
 Campaign = Callable[..., Won | Waiting]
 Proclaim = Callable[..., Proclaimed]
@@ -301,3 +309,238 @@ def proclaims_to_nobody(patch: Patch) -> None:
             return Proclaimed(held)
 
     patch(MemoryBackend, "proclaim", proclaim)
+
+
+@mutant("begins-anew-after-a-rest", breaks="LEAD-3", like="hazard: tokens restart")
+def begins_anew_after_a_rest(patch: Patch) -> None:
+    """What is known of an election goes when nobody has asked for it for a minute, and its tokens begin anew."""
+    asked: dict[tuple[str, str, str], float] = {}
+
+    def campaign(original: Campaign, self: MemoryBackend, lease: Lease, election: str, *rest: object) -> Won | Waiting:
+        place, now = (self._name, self._namespace, election), self._store.clock.now()
+        if now - asked.get(place, now) > _REST:
+            with self._store.call(self._namespace) as space:
+                space.elections.pop(election, None)
+        asked[place] = now
+        return original(self, lease, election, *rest)
+
+    patch.wrap(MemoryBackend, "campaign", campaign)
+
+
+@mutant("tidies-up-after-the-last", breaks="LEAD-3", like="hazard: empty container nodes are removed")
+def tidies_up_after_the_last(patch: Patch) -> None:
+    """With the last session of a namespace all of it goes, the counts of the tokens included."""
+
+    def end(original: Callable[..., bool], self: _Space, incarnation: str) -> bool:
+        ended = original(self, incarnation)
+        if not self.sessions:
+            self.elections.clear()
+        return ended
+
+    patch.wrap(_Space, "end", end)
+
+
+@mutant("remembers-its-wins", breaks="LEAD-5")
+def remembers_its_wins(patch: Patch) -> None:
+    """Which attempt has won is remembered, so that a repetition needs no request, also when the seat is given up."""
+    wins: dict[tuple[str, str, int], Won] = {}
+
+    def campaign(
+        original: Campaign, self: MemoryBackend, lease: Lease, election: str, attempt: int, *rest: object
+    ) -> Won | Waiting:
+        asked = (lease.incarnation, election, attempt)
+        answer = wins.get(asked) or original(self, lease, election, attempt, *rest)
+        if isinstance(answer, Won):
+            wins[asked] = answer
+        return answer
+
+    patch.wrap(MemoryBackend, "campaign", campaign)
+
+
+@mutant("leads-with-its-predecessors-value", breaks=("LEAD-16", "LEAD-28"))
+def leads_with_its_predecessors_value(patch: Patch) -> None:
+    """A candidate that has waited takes the seat over as it is, the value of its predecessor included."""
+
+    def campaign(
+        original: Campaign, self: MemoryBackend, lease: Lease, election: str, attempt: int, value: bytes
+    ) -> Won | Waiting:
+        with self._store.call(self._namespace) as space:
+            place = space.elections.get(election, _Election())
+            if _Candidate(lease.incarnation, attempt) in place.queue:
+                value = place.value
+        return original(self, lease, election, attempt, value)
+
+    patch.wrap(MemoryBackend, "campaign", campaign)
+
+
+@mutant("has-room-for-eight", breaks="LEAD-43", like="hazard: a listing comes in pages")
+def has_room_for_eight(patch: Patch) -> None:
+    """The queue is read by its first page: whoever stands further behind is not in it."""
+
+    def campaign(original: Campaign, self: MemoryBackend, lease: Lease, election: str, *rest: object) -> Won | Waiting:
+        answer = original(self, lease, election, *rest)
+        with self._store.call(self._namespace) as space:
+            del space.elections[election].queue[_ROOM:]
+        return answer
+
+    patch.wrap(MemoryBackend, "campaign", campaign)
+
+
+def _drop_waiting(space: _Space, lease: Lease, election: str) -> None:
+    place = space.elections.get(election, _Election())
+    place.queue = [one for one in place.queue if one.incarnation != lease.incarnation]
+
+
+@mutant("withdraws-all-that-wait", breaks="LEAD-44")
+def withdraws_all_that_wait(patch: Patch) -> None:
+    """A withdraw takes every attempt of the session out of the queue, and not the one that was named."""
+
+    def withdraw(
+        original: Callable[..., Withdrawn], self: MemoryBackend, lease: Lease, election: str, attempt: int
+    ) -> Withdrawn:
+        answer = original(self, lease, election, attempt)
+        if answer.was_candidate:
+            with self._store.call(self._namespace) as space:
+                _drop_waiting(space, lease, election)
+        return answer
+
+    patch.wrap(MemoryBackend, "withdraw", withdraw)
+
+
+@mutant("resigns-all-that-wait", breaks="LEAD-44")
+def resigns_all_that_wait(patch: Patch) -> None:
+    """A resign takes the session out of the election, with its other attempts that wait there."""
+
+    def resign(original: Callable[..., Resigned], self: MemoryBackend, lease: Lease, seat: Seat) -> Resigned:
+        answer = original(self, lease, seat)
+        with self._store.call(self._namespace) as space:
+            _drop_waiting(space, lease, seat.election)
+        return answer
+
+    patch.wrap(MemoryBackend, "resign", resign)
+
+
+@mutant("withdraws-by-member-id", breaks="LEAD-45", like="hazard: renew or release acts on someone else's seat")
+def withdraws_by_member_id(patch: Patch) -> None:
+    """A withdraw looks for member id and number of the attempt, which begin again with each incarnation."""
+
+    def withdraw(
+        original: Callable[..., Withdrawn], self: MemoryBackend, lease: Lease, election: str, attempt: int
+    ) -> Withdrawn:
+        with self._store.call(self._namespace) as space:
+            namesakes = [one for one in space.sessions.values() if one.member_id == lease.member_id]
+        newest = namesakes[-1].incarnation if namesakes else lease.incarnation
+        return original(self, replace(lease, incarnation=newest), election, attempt)
+
+    patch.wrap(MemoryBackend, "withdraw", withdraw)
+
+
+@mutant("takes-values-for-text", breaks="LEAD-19")
+def takes_values_for_text(patch: Patch) -> None:
+    """A proclaimed value is stored as text, and what is no text is replaced."""
+
+    def proclaim(
+        original: Callable[..., Proclaimed], self: MemoryBackend, lease: Lease, seat: Seat, value: bytes
+    ) -> Proclaimed:
+        return original(self, lease, seat, value.decode(errors="replace").encode())
+
+    patch.wrap(MemoryBackend, "proclaim", proclaim)
+
+
+@mutant("takes-empty-for-unchanged", breaks="LEAD-19")
+def takes_empty_for_unchanged(patch: Patch) -> None:
+    """A proclaimed value that is empty counts as none, and the one before stays."""
+
+    def proclaim(
+        original: Callable[..., Proclaimed], self: MemoryBackend, lease: Lease, seat: Seat, value: bytes
+    ) -> Proclaimed:
+        with self._store.call(self._namespace) as space:
+            value = value or space.elections[seat.election].value
+        return original(self, lease, seat, value)
+
+    patch.wrap(MemoryBackend, "proclaim", proclaim)
+
+
+def _without_hints(space: _Space, act: Callable[[], None]) -> None:
+    kept = dict(space.watches)
+    for number, watch in kept.items():
+        if isinstance(watch.subject, CandidacySubject):
+            del space.watches[number]
+    act()
+    space.watches.update({number: watch for number, watch in kept.items() if number not in space.watches})
+
+
+@mutant("frees-the-withdrawn-in-silence", breaks="LEAD-53", like="hazard: an event is lost")
+def frees_the_withdrawn_in_silence(patch: Patch) -> None:
+    """A resign and the end of a session wake the next candidate, and a withdraw that frees the seat does not."""
+
+    def withdraw(original: Callable[..., Withdrawn], self: MemoryBackend, *rest: object) -> Withdrawn:
+        answers: list[Withdrawn] = []
+        space = self._store.spaces[self._namespace]
+        _without_hints(space, lambda: answers.append(original(self, *rest)))
+        return answers[0]
+
+    patch.wrap(MemoryBackend, "withdraw", withdraw)
+
+
+@mutant("frees-the-abandoned-in-silence", breaks="LEAD-53", like="hazard: an event is lost")
+def frees_the_abandoned_in_silence(patch: Patch) -> None:
+    """A heartbeat that frees what its session has given up wakes nobody."""
+
+    def heartbeat(original: Callable[..., Beat], self: MemoryBackend, *rest: object) -> Beat:
+        answers: list[Beat] = []
+        space = self._store.spaces[self._namespace]
+        _without_hints(space, lambda: answers.append(original(self, *rest)))
+        return answers[0]
+
+    patch.wrap(MemoryBackend, "heartbeat", heartbeat)
+
+
+@mutant("queues-whoever-asks-anew", breaks="LEAD-43")
+def queues_whoever_asks_anew(patch: Patch) -> None:
+    """A candidate that asks again goes to the end of the queue."""
+
+    def campaign(
+        original: Campaign, self: MemoryBackend, lease: Lease, election: str, attempt: int, *rest: object
+    ) -> Won | Waiting:
+        answer = original(self, lease, election, attempt, *rest)
+        if isinstance(answer, Waiting):
+            with self._store.call(self._namespace) as space:
+                me, place = _Candidate(lease.incarnation, attempt), space.elections[election]
+                place.queue = [*(one for one in place.queue if one != me), me]
+        return answer
+
+    patch.wrap(MemoryBackend, "campaign", campaign)
+
+
+@mutant("compares-numbers-as-text", breaks="LEAD-15", like="hazard: Lua loses digits")
+def compares_numbers_as_text(patch: Patch) -> None:
+    """Numbers of attempts are compared as text, by which 9 is more than 10: what they abandoned counts as newer."""
+
+    def remove(original: Callable[..., None], space: _Space, lease: Lease, holdings: Holdings) -> None:
+        newer = [
+            Seat(election, place.holder.attempt, place.token)
+            for election, place in space.elections.items()
+            if place.holder is not None
+            and place.holder.incarnation == lease.incarnation
+            and str(place.holder.attempt) > str(holdings.newest_attempt)
+        ]
+        original(space, lease, replace(holdings, seats=tuple({*holdings.seats, *newer})))
+
+    patch.wrap(drumbeat.memory, "_remove_abandoned", remove)
+
+
+@mutant("frees-one-at-a-time", breaks="LEAD-15")
+def frees_one_at_a_time(patch: Patch) -> None:
+    """A heartbeat frees the first seat that it finds abandoned, and leaves the next one to the next heartbeat."""
+
+    def remove(original: Callable[..., None], space: _Space, lease: Lease, holdings: Holdings) -> None:
+        ours = [
+            Seat(election, place.holder.attempt, place.token)
+            for election, place in space.elections.items()
+            if place.holder is not None and place.holder.incarnation == lease.incarnation
+        ]
+        abandoned = [seat for seat in ours if seat not in holdings.seats]
+        original(space, lease, replace(holdings, seats=(*holdings.seats, *abandoned[1:])))
+
+    patch.wrap(drumbeat.memory, "_remove_abandoned", remove)

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import time
+import unicodedata
+import weakref
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from drumbeat import SessionLost, Unavailable
+import drumbeat._election
+import drumbeat._term
+from drumbeat import CampaignWithdrawn, Closed, Leader, SessionLost, Unavailable
 from drumbeat._callbacks import LostCallbacks
 from drumbeat._clock import Signal
 from drumbeat._dispatcher import Dispatcher
-from drumbeat._election import Attempt, Campaign, _Seat
+from drumbeat._election import Attempt, Campaign, Election, LeaderWatch, _Seat
 from drumbeat._incarnation import Incarnation
 from drumbeat._keeper import Keeper
 from drumbeat._streams import Subscription
 from drumbeat._term import Term
 from drumbeat._timing import Timing
+from drumbeat.hookspecs import Lease, Resigned, Seat, Vacant
+from drumbeat.memory import MemoryBackend
+from drumbeat_etcd._watches import Watch, Watches
 from drumbeat_mutants import Patch, mutant
 
 if TYPE_CHECKING:
-    from drumbeat import Leader
-    from drumbeat.hookspecs import Lease, Waiting, Won
+    from drumbeat.hookspecs import Waiting, Won
 
 
 @mutant("grants-itself-a-grace", breaks=("LEAD-1", "LEAD-8", "LEAD-28"))
@@ -245,3 +253,224 @@ def renews_itself(patch: Patch) -> None:
         original(self, incarnation)
 
     patch.wrap(Keeper, "_beat", beat)
+
+
+@mutant("tells-of-a-loss-at-its-close", breaks="LEAD-11")
+def tells_of_a_loss_at_its_close(patch: Patch) -> None:
+    """`on_lost` is called for every term that the session's close ends, although it was given up and not lost."""
+
+    def finish(original: Callable[..., None], self: Term, reason: str) -> None:
+        original(self, reason)
+        if reason != "resigned" and self._on_lost is not None:
+            self._keeper.lost_callbacks.run(self._seat.election, self._on_lost, self)
+
+    patch.wrap(Term, "_finish", finish)
+
+
+@mutant("withdraws-one-campaign", breaks="LEAD-29")
+def withdraws_one_campaign(patch: Patch) -> None:
+    """`withdraw()` ends one of the campaigns that wait, and counts them all."""
+
+    def withdraw(self: Election) -> int:
+        for campaign in list(self._campaigns)[:1]:
+            campaign.withdraw()
+        return len(self._campaigns)
+
+    patch(Election, "withdraw", withdraw)
+
+
+@mutant("withdraws-from-every-election", breaks="LEAD-29")
+def withdraws_from_every_election(patch: Patch) -> None:
+    """The campaigns that wait are known by session, and `withdraw()` ends those for other elections too."""
+    seats: weakref.WeakSet[_Seat] = weakref.WeakSet()
+
+    def make(original: Callable[..., None], self: _Seat, keeper: Keeper, name: str) -> None:
+        original(self, keeper, name)
+        seats.add(self)
+
+    def withdraw(original: Callable[[Election], int], self: Election) -> int:
+        for other in list(seats):
+            if other._keeper is self._keeper and other is not self and isinstance(other, Election):
+                original(other)
+        return original(self)
+
+    patch.wrap(_Seat, "__init__", make)
+    patch.wrap(Election, "withdraw", withdraw)
+
+
+@mutant("remains-what-it-was", breaks="LEAD-35")
+def remains_what_it_was(patch: Patch) -> None:
+    """`remaining` is what a heartbeat grants, until the term is over."""
+    patch(Term, "remaining", property(lambda self: self._incarnation.timing.usable if self.held else 0.0))
+
+
+@mutant("signals-losses-alone", breaks="LEAD-36")
+def signals_losses_alone(patch: Patch) -> None:
+    """The signal `lost` goes up when a term is lost, and stays down when it is resigned or its session closed."""
+
+    def finish(original: Callable[..., None], self: Term, reason: str) -> None:
+        raised, self._lost = self._lost, Signal(self._keeper.clock)
+        original(self, reason)
+        self._lost = raised
+
+    patch.wrap(Term, "_finish", finish)
+
+
+@mutant("waits-for-a-closed-session", breaks="LEAD-46")
+def waits_for_a_closed_session(patch: Patch) -> None:
+    """A campaign takes the close of its session for an outage, and waits for the session to be opened again."""
+
+    def run(original: Callable[[Campaign], Term], self: Campaign) -> Term:
+        try:
+            return original(self)
+        except Closed:
+            Signal(self._keeper.clock).wait()
+            raise
+
+    patch.wrap(Campaign, "run", run)
+
+
+@mutant("waits-for-a-watch-that-never-comes", breaks="LEAD-46", of="etcd")
+def waits_for_a_watch_that_never_comes(patch: Patch) -> None:
+    """Who waits for the server to confirm a watch goes on waiting when the session has ended meanwhile."""
+
+    def await_(self: Watches, watch: Watch, timeout: float) -> None:
+        until = time.monotonic() + timeout
+        while watch.watch_id is None:
+            if time.monotonic() > until:
+                raise Unavailable("the watch was not confirmed in time")
+            time.sleep(0.001)
+
+    def stand(original: Callable[..., None], self: Watches, *rest: object) -> None:
+        # As from a server that is busy.
+        time.sleep(0.5)
+        if not self._over.is_set():
+            original(self, *rest)
+
+    patch(Watches, "_await", await_)
+    patch.wrap(Watches, "_stand", stand)
+
+
+@mutant("takes-a-proclaim-for-done", breaks="LEAD-47")
+def takes_a_proclaim_for_done(patch: Patch) -> None:
+    """Whether the server still had the seat for a proclaim is not looked at."""
+
+    def proclaim(original: Callable[..., bool], self: Keeper, *rest: object) -> bool:
+        return original(self, *rest) or self.backend is not None
+
+    patch.wrap(Keeper, "proclaim", proclaim)
+
+
+@mutant("proclaims-whatever-its-size", breaks="LEAD-48")
+def proclaims_whatever_its_size(patch: Patch) -> None:
+    """The limit of a value is looked at when a campaign begins, and not at a proclaim."""
+
+    def encode(original: Callable[..., bytes], kind: str, value: object, *, limit: int) -> bytes:
+        return original(kind, value, limit=2 * limit)
+
+    patch.wrap(drumbeat._term, "encode_value", encode)
+
+
+@mutant("knows-leaders-by-name", breaks="LEAD-49")
+def knows_leaders_by_name(patch: Patch) -> None:
+    """Who observes an election is told when the member or the value has changed, and not when the term has."""
+
+    def read(
+        original: Callable[..., Leader | Vacant | None], self: LeaderWatch, incarnation: Incarnation
+    ) -> Leader | Vacant | None:
+        last, found = self._last, original(self, incarnation)
+        if not isinstance(last, Leader) or not isinstance(found, Leader):
+            return found
+        return None if (last.member_id, last.value) == (found.member_id, found.value) else found
+
+    patch.wrap(LeaderWatch, "_read", read)
+
+
+@mutant("resigns-under-another-spelling", breaks="LEAD-50")
+def resigns_under_another_spelling(patch: Patch) -> None:
+    """The name of a seat is written in a simpler form when it is resigned, and as it was given otherwise."""
+
+    def resign(original: Callable[..., Resigned], self: MemoryBackend, lease: Lease, seat: Seat) -> Resigned:
+        return original(self, lease, replace(seat, election=unicodedata.normalize("NFKC", seat.election)))
+
+    patch.wrap(MemoryBackend, "resign", resign)
+
+
+@mutant("takes-names-for-one-another", breaks="LEAD-50")
+def takes_names_for_one_another(patch: Patch) -> None:
+    """Names of elections that look alike, such as by a ligature or a space at the end, are one and the same."""
+
+    def name_of(original: Callable[..., str], kind: str, name: str) -> str:
+        plain = original(kind, name)
+        return plain if kind == "group" else unicodedata.normalize("NFKC", plain).rstrip()
+
+    patch.wrap(drumbeat._election, "check_name", name_of)
+
+
+@mutant("keeps-the-seat-it-could-not-resign", breaks="LEAD-51", like="hazard: reply lost after the write was applied")
+def keeps_the_seat_it_could_not_resign(patch: Patch) -> None:
+    """A seat whose resign got no answer is counted as held again, so that every heartbeat renews it."""
+
+    def resign(original: Callable[[Term], bool], self: Term) -> bool:
+        try:
+            return original(self)
+        except Unavailable:
+            self._incarnation._terms[self._seat] = self
+            raise
+
+    patch.wrap(Term, "resign", resign)
+
+
+@mutant("believes-whoever-answers-last", breaks="LEAD-52")
+def believes_whoever_answers_last(patch: Patch) -> None:
+    """Each answer to a heartbeat sets the deadline anew, also that to an earlier one which took longer."""
+
+    def renew(original: Callable[..., bool], self: Incarnation, lease: Lease, timing: Timing, *, sent: float) -> bool:
+        renewed = original(self, lease, timing, sent=sent)
+        self.deadline = sent + timing.usable
+        return renewed
+
+    patch.wrap(Incarnation, "renew", renew)
+
+
+@mutant("stays-withdrawn", breaks="LEAD-29")
+def stays_withdrawn(patch: Patch) -> None:
+    """An election that was withdrawn from once takes each later campaign for withdrawn as well."""
+    withdrawn: weakref.WeakSet[Election] = weakref.WeakSet()
+
+    def withdraw(original: Callable[[Election], int], self: Election) -> int:
+        withdrawn.add(self)
+        return original(self)
+
+    def win(original: Callable[..., Term], self: _Seat, **options: object) -> Term:
+        if self in withdrawn:
+            raise CampaignWithdrawn(f"the campaign for {self.name!r} was withdrawn")
+        return original(self, **options)
+
+    patch.wrap(Election, "withdraw", withdraw)
+    patch.wrap(_Seat, "_win", win)
+
+
+@mutant("counts-anew-after-a-loss", breaks="LEAD-54")
+def counts_anew_after_a_loss(patch: Patch) -> None:
+    """The timeout of a campaign is counted for each session in which it is tried."""
+
+    def run_in(original: Callable[..., Term | None], self: Campaign, incarnation: Incarnation) -> Term | None:
+        if self._timeout is not None:
+            self._deadline = self._keeper.clock.now() + self._timeout
+        return original(self, incarnation)
+
+    patch.wrap(Campaign, "_run_in", run_in)
+
+
+@mutant("observes-by-the-clock", breaks="LEAD-49")
+def observes_by_the_clock(patch: Patch) -> None:
+    """Who observes an election is given what every look finds, whether or not it has changed."""
+
+    def read(
+        original: Callable[..., Leader | Vacant | None], self: LeaderWatch, incarnation: Incarnation
+    ) -> Leader | Vacant | None:
+        self._last = None
+        return original(self, incarnation)
+
+    patch.wrap(LeaderWatch, "_read", read)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, TypeVar
 
 from drumbeat import Closed, Timeout, Vacant
@@ -10,17 +11,17 @@ from drumbeat._clock import deadline_after
 from drumbeat._dispatcher import Dispatcher, surviving
 from drumbeat._election import LeaderWatch
 from drumbeat._group import Group, GroupWatch
-from drumbeat._streams import Stream
+from drumbeat._streams import Stream, Subscription
 from drumbeat._view import Change, Member, View
-from drumbeat.hookspecs import GroupSubject, Joined, LeaderSubject, Lease, Proclaimed, Seat, Updated
-from drumbeat.memory import MemoryBackend, _Candidate, _holds, _Space
+from drumbeat.hookspecs import CandidacySubject, GroupSubject, Joined, LeaderSubject, Lease, Proclaimed, Seat, Updated
+from drumbeat.memory import MemoryBackend, _Candidate, _holds, _Space, _Watch
 from drumbeat_mutants import Patch, mutant
 
 if TYPE_CHECKING:
     from drumbeat import Leader
     from drumbeat._events import Event
     from drumbeat._incarnation import Incarnation
-    from drumbeat.hookspecs import Cancel, Notify
+    from drumbeat.hookspecs import Cancel, Notify, Subject
 
 T = TypeVar("T")
 
@@ -207,3 +208,168 @@ def knows_members_by_name(patch: Patch) -> None:
         return self.member_id, ""
 
     patch(Member, "identity", property(identity))
+
+
+@mutant("one-watch-for-each-subject", breaks="WATCH-18")
+def one_watch_for_each_subject(patch: Patch) -> None:
+    """A session's watches are kept by their subject, so that a second one takes the place of the first."""
+
+    def watch(
+        original: Callable[..., Cancel], self: MemoryBackend, lease: Lease, subject: Subject, notify: Notify
+    ) -> Cancel:
+        earlier = cancels.get((lease.incarnation, subject))
+        if earlier is not None:
+            earlier()
+        cancels[lease.incarnation, subject] = original(self, lease, subject, notify)
+        return cancels[lease.incarnation, subject]
+
+    cancels: dict[tuple[str, Subject], Cancel] = {}
+    patch.wrap(MemoryBackend, "watch", watch)
+
+
+@mutant("one-watch-for-all-sessions", breaks="WATCH-18")
+def one_watch_for_all_sessions(patch: Patch) -> None:
+    """Of the watches on a subject the first alone is told: it is a queue whose messages one reader takes."""
+
+    def take_hints(original: Callable[..., list[Notify]], self: _Space) -> list[Notify]:
+        changed = set(self.changed)
+        original(self)
+        first = {watch.subject: watch for watch in reversed(self.watches.values()) if self._concerns(watch, changed)}
+        return [watch.notify for watch in first.values()]
+
+    patch.wrap(_Space, "take_hints", take_hints)
+
+
+@mutant("cancels-its-sisters", breaks="WATCH-18")
+def cancels_its_sisters(patch: Patch) -> None:
+    """Cancelling a watch unsubscribes the session from the subject, and so all its watches on it."""
+
+    def watch(
+        original: Callable[..., Cancel], self: MemoryBackend, lease: Lease, subject: Subject, notify: Notify
+    ) -> Cancel:
+        mine = cancels.setdefault((lease.incarnation, subject), [])
+        mine.append(original(self, lease, subject, notify))
+
+        def cancel() -> None:
+            for sister in mine:
+                sister()
+
+        return cancel
+
+    cancels: dict[tuple[str, Subject], list[Cancel]] = {}
+    patch.wrap(MemoryBackend, "watch", watch)
+
+
+@mutant("hints-once", breaks=("WATCH-5", "WATCH-6", "WATCH-18"), like="hazard: zookeeper, one-time watches")
+def hints_once(patch: Patch) -> None:
+    """A watch gives one hint, and is gone."""
+
+    def take_hints(original: Callable[..., list[Notify]], self: _Space) -> list[Notify]:
+        told = original(self)
+        for number, watch in list(self.watches.items()):
+            if watch.notify in told:
+                del self.watches[number]
+        return told
+
+    patch.wrap(_Space, "take_hints", take_hints)
+
+
+@mutant("keeps-its-own-changes-to-itself", breaks="WATCH-18", like="hazard: NOLOOP")
+def keeps_its_own_changes_to_itself(patch: Patch) -> None:
+    """A session is not told of what it has done itself, though another thread of it may watch."""
+
+    def update(
+        original: Callable[..., Updated], self: MemoryBackend, lease: Lease, group: str, value: bytes
+    ) -> Updated:
+        space = self._store.spaces[self._namespace]
+        watches = space.watches
+        space.watches = {number: one for number, one in watches.items() if one.incarnation != lease.incarnation}
+        updated = original(self, lease, group, value)
+        space.watches = watches
+        return updated
+
+    patch.wrap(MemoryBackend, "update_member", update)
+
+
+@mutant("takes-names-for-patterns", breaks="WATCH-18", like="hazard: PSUBSCRIBE")
+def takes_names_for_patterns(patch: Patch) -> None:
+    """A watch subscribes to its subject's name as to a pattern, so that it hears nothing of a name with a bracket."""
+
+    def concerns(original: Callable[..., bool], self: _Space, watch: _Watch, changed: set[Subject]) -> bool:
+        subject = watch.subject
+        if isinstance(subject, GroupSubject):
+            return any(isinstance(one, GroupSubject) and fnmatchcase(one.group, subject.group) for one in changed)
+        return original(self, watch, changed)
+
+    patch.wrap(_Space, "_concerns", concerns)
+
+
+@mutant("hints-at-the-first-join-alone", breaks="WATCH-5")
+def hints_at_the_first_join_alone(patch: Patch) -> None:
+    """A join of a member, which brings a new value, causes no hint."""
+
+    def join(original: Callable[..., Joined], self: MemoryBackend, lease: Lease, group: str, *rest: object) -> Joined:
+        space = self._store.spaces[self._namespace]
+        if lease.incarnation not in space.groups.get(group, {}):
+            return original(self, lease, group, *rest)
+        watches, space.watches = space.watches, {}
+        joined = original(self, lease, group, *rest)
+        space.watches = watches
+        return joined
+
+    patch.wrap(MemoryBackend, "join_group", join)
+
+
+@mutant("looks-too-rarely", breaks="WATCH-19", of="local")
+def looks_too_rarely(patch: Patch) -> None:
+    """Where hints come, nobody looks by itself for a long time; but nobody hints at the end of a lease."""
+
+    def wait(
+        original: Callable[..., None], self: Subscription, deadline: float | None, *, at_most: float | None = None
+    ) -> None:
+        if isinstance(self._subject, CandidacySubject):
+            original(self, deadline, at_most=at_most)
+            return
+        until = self._keeper.clock.now() + 60.0
+        self._signal.take(until if deadline is None else min(until, deadline))
+
+    patch.wrap(Subscription, "wait", wait)
+
+
+@mutant("closes-without-waking", breaks="WATCH-12")
+def closes_without_waking(patch: Patch) -> None:
+    """Closing a watch wakes nobody: a thread that waits for its next item sees it at the next look."""
+
+    def close(self: Stream[object]) -> None:
+        self._closed = True
+        self._subscription.cancel()
+
+    patch(Stream, "close", close)
+
+
+@mutant("one-watch-for-each-session", breaks="WATCH-18")
+def one_watch_for_each_session(patch: Patch) -> None:
+    """A session watches one subject: when it watches another, the first is forgotten."""
+
+    def watch(
+        original: Callable[..., Cancel], self: MemoryBackend, lease: Lease, subject: Subject, notify: Notify
+    ) -> Cancel:
+        watches = self._store.spaces[self._namespace].watches
+        for number, earlier in list(watches.items()):
+            if earlier.incarnation == lease.incarnation and earlier.subject != subject:
+                del watches[number]
+        return original(self, lease, subject, notify)
+
+    patch.wrap(MemoryBackend, "watch", watch)
+
+
+@mutant("tells-of-no-empty-metadata", breaks="WATCH-1")
+def tells_of_no_empty_metadata(patch: Patch) -> None:
+    """Metadata that became empty counts as no change."""
+
+    def read(original: Callable[..., Change | None], self: GroupWatch, incarnation: Incarnation) -> Change | None:
+        change = original(self, incarnation)
+        emptied = change is not None and bool(change.updated) and not any(one.metadata for one in change.updated)
+        return None if emptied else change
+
+    patch.wrap(GroupWatch, "_read", read)

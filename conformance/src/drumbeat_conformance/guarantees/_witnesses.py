@@ -65,20 +65,21 @@ class Asked:
     """An interceptor that tells when a candidate has been told to wait: it is known to the server then."""
 
     def __init__(self) -> None:
-        self._waits = threading.Event()
+        #: The attempts that were told to wait, whatever became of them.
+        self.waiting: set[int] = set()
 
     @hookimpl(wrapper=True)
-    def campaign(self) -> Generator[None, object, object]:
+    def campaign(self, attempt: int) -> Generator[None, object, object]:
         """Look at an answer."""
         answer = yield
         if isinstance(answer, Waiting):
-            self._waits.set()
+            self.waiting.add(attempt)
         return answer
 
     @property
     def waits(self) -> bool:
         """Whether a candidate of the session was told to wait."""
-        return self._waits.is_set()
+        return bool(self.waiting)
 
 
 @final
@@ -89,6 +90,8 @@ class AnswersLate:
         self.seconds = 0.0
         #: When the newest heartbeat was sent at the latest.
         self.sent = 0.0
+        #: How many the server has answered.
+        self.answered = 0
         self._clock = clock
 
     @hookimpl(wrapper=True)
@@ -96,5 +99,7 @@ class AnswersLate:
         """Hold an answer back."""
         self.sent = self._clock.now()
         answer = yield
-        Signal(self._clock).wait(self.seconds)
+        seconds = self.seconds
+        self.answered += 1
+        Signal(self._clock).wait(seconds)
         return answer

@@ -16,6 +16,7 @@ from drumbeat.hookspecs import Candidacy, Capability, Holdings, Lease, Membershi
 from drumbeat_conformance.actor import TIMEOUT, Actor, leader_id
 from drumbeat_conformance.guarantee import guarantee
 from drumbeat_conformance.guarantees._lapse import long_ttl, see_group_end
+from drumbeat_conformance.guarantees._lasting import lasting_actor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +99,9 @@ def _is_alive_just_before_its_ttl(arena: Arena, number: str) -> bool:
 
 @guarantee("BEAT-4")
 def a_heartbeat_after_the_end_is_refused_and_creates_nothing(arena: Arena) -> None:
-    """The heartbeat of a dead session is refused with SessionLost, and no trace of the session comes back."""
+    """The heartbeat of a dead session is refused with SessionLost, as are its joins and campaigns, and no trace of the
+    session comes back.
+    """
     dead, other = arena.actor("a"), arena.actor("b")
     dead.join("g")
     dead.win("e")
@@ -107,7 +110,12 @@ def a_heartbeat_after_the_end_is_refused_and_creates_nothing(arena: Arena) -> No
     for _ in range(2):
         with pytest.raises(SessionLost):
             dead.beat()
+    with pytest.raises(SessionLost):
+        dead.join("g")
+    with pytest.raises(SessionLost):
+        dead.campaign("e")
     assert other.members("g") == {}
+    assert other.groups() == set()
     assert other.leader("e") == Vacant()
     arena.actor("a")
 
@@ -132,16 +140,35 @@ def a_lease_ends_after_its_ttl_and_in_time(arena: Arena) -> None:
     assert lasted >= 0.999 * silent.lease.ttl - arena.profile.limits.early_expiry
 
 
+@guarantee("BEAT-33")
+def each_session_has_a_ttl_of_its_own(arena: Arena) -> None:
+    """Sessions of one namespace last as long as they were each granted, whatever the others were."""
+    before, short, after = lasting_actor(arena, "before"), arena.actor("short"), lasting_actor(arena, "after")
+    for actor in (before, short, after):
+        actor.join("g")
+        actor.beat()
+    watcher = arena.actor("watcher")
+    until = arena.clock.now() + arena.profile.eviction.seconds(arena.ttl) + arena.ttl
+    while "short" in watcher.members("g"):
+        assert arena.clock.now() < until, "a session outlived its TTL beside others with longer ones"
+        arena.pass_time(0.25, watcher)
+    assert {"before", "after"} == set(watcher.members("g"))
+    assert [before.beat().lost, after.beat().lost] == [(), ()]
+
+
 @guarantee("BEAT-18")
 def ending_a_session_frees_all_that_it_held(arena: Arena) -> None:
     """The hook ends memberships, seats and candidacies before it returns; a second call says that nothing was open."""
     actor, other = arena.actor("a"), arena.actor("b")
-    actor.join("g")
+    for number in range(12):
+        actor.join(f"g{number}")
+        actor.win(f"e{number}")
     seat = actor.win("e")
     other.wait_for("e")
     assert actor.close()
     assert not actor.close()
-    assert other.members("g") == {}
+    assert other.groups() == set()
+    assert {Vacant()} == {other.leader(f"e{number}") for number in range(12)}
     assert other.win("e").token > seat.token
     arena.actor("a")
 
@@ -176,9 +203,12 @@ def a_lease_is_granted_as_it_was_asked_for(arena: Arena) -> None:
 
 @guarantee("BEAT-13")
 def an_opening_repeated_is_the_same_session_renewed(arena: Arena) -> None:
-    """A repeated request to open, as after a lost answer, gives the same session, whose TTL counts from then on."""
+    """A repeated request to open, as after a lost answer, gives the same session, whose TTL counts from then on; also
+    one that replaced or superseded another.
+    """
     watcher, actor = arena.actor("watcher"), arena.actor("a")
-    request = replace(actor.request(), incarnation=actor.lease.incarnation)
+    request = actor.request(supersedes=actor.lease.incarnation, replace=True)
+    actor.open(request)
     actor.join("g")
     assert {"a"} == set(watcher.members("g"))
     arena.pass_time(0.6, watcher)
@@ -190,7 +220,9 @@ def an_opening_repeated_is_the_same_session_renewed(arena: Arena) -> None:
 
 @guarantee("BEAT-14")
 def supersedes_ends_the_own_earlier_incarnation_at_once(arena: Arena) -> None:
-    """A session that reopens does not wait for its own old lease, whose seats and memberships are gone at once."""
+    """A session that reopens does not wait for its own old lease, whose seats and memberships are gone at once; what is
+    still sent for the old one changes nothing of the new.
+    """
     actor, other = arena.actor("a"), arena.actor("other")
     actor.join("g")
     seat = actor.win("e")
@@ -200,6 +232,10 @@ def supersedes_ends_the_own_earlier_incarnation_at_once(arena: Arena) -> None:
     assert other.win("e").token > seat.token
     with pytest.raises(SessionLost):
         actor.backend.heartbeat(old, Holdings(), timeout=TIMEOUT)
+    actor.join("g")
+    assert not actor.backend.leave_group(old, "g", timeout=TIMEOUT).was_member
+    assert not actor.backend.close_session(old, timeout=TIMEOUT).was_open
+    assert {"a"} == set(other.members("g"))
     assert actor.beat().lost == ()
 
 
@@ -290,13 +326,16 @@ def what_was_dropped_is_let_go_once(arena: Arena) -> None:
 
 @guarantee("BEAT-23")
 def a_heartbeat_verifies_fifty_groups_and_fifty_seats(arena: Arena) -> None:
-    """All holdings, however many, are verified together, and exactly those that are gone come back as lost."""
+    """All holdings, however many, are verified together, and exactly those that are gone come back as lost; all groups
+    are listed.
+    """
     arena.ttl = long_ttl(arena)  # nobody beats here, and a hundred requests may take a while
     actor = arena.actor("a")
     for number in range(50):
         actor.join(f"g{number}")
         actor.win(f"e{number}")
     assert actor.beat().lost == ()
+    assert actor.groups() == set(actor.places)
     gone = (actor.seats["e7"], Membership("g9", actor.places["g9"]))
     holdings = actor.holdings()
     actor.resign(actor.seats["e7"])

@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 from functools import partial
-from itertools import chain
+from itertools import chain, product
 from threading import Barrier
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from drumbeat import ConfigurationError, Conflict, SessionLost, State, Unavailable, Vacant, View
-from drumbeat.hookspecs import LeaderRecord
+from drumbeat.hookspecs import LeaderRecord, Membership
 from drumbeat.testing import Faults
 from drumbeat_conformance.actor import TIMEOUT, Actor, leader_id
 from drumbeat_conformance.guarantee import guarantee
 from drumbeat_conformance.guarantees._lapse import long_ttl
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from drumbeat import Session
     from drumbeat_conformance.arena import Arena
 
 #: Names that are good, of which no two are the same.
 _NAMES: Final = (
-    *("g", "G", "g/h", "g%2Fh", "g:h", "a b", "..", ".", "-", "*", "~", "'\";--", "election/g", "ключ", "ä ö"),
+    *(
+        "g",
+        "G",
+        "\uff47",
+        "g/h",
+        "g%2Fh",
+        "g:h",
+        "a b",
+        "..",
+        ".",
+        "-",
+        "*",
+        "~",
+        "'\";--",
+        "election/g",
+        "ключ",
+        "ä ö",
+    ),
     *("鍵" * 33, "é" * 50, "x" * 100, "%" * 99 + "a", "%" * 99 + "b"),
 )
 #: Names that are not: empty, too long in bytes, or with something that cannot be printed.
@@ -78,6 +97,8 @@ def the_corner_cases_have_one_outcome(arena: Arena) -> None:
     group.join({"n": 1})
     group.join({"n": 2})
     assert [member.metadata for member in group.members()] == [{"n": 2}]
+    group.join()
+    assert [member.metadata for member in group.members()] == [{}]
     assert group.leave() is True
     assert group.leave() is False
 
@@ -205,9 +226,10 @@ def metadata_at_the_limit_works_and_above_it_writes_nothing(arena: Arena) -> Non
     group = session.group("g")
     group.join({"t": "x" * room})
     assert group.members()["a"].metadata == {"t": "x" * room}
-    for write in (group.update, group.join):
+    writes: tuple[Callable[[dict[str, object]], object], ...] = (group.update, group.join)
+    for write, text in product(writes, ("x" * (room + 1), "é" * (room // 2 + 1))):
         with pytest.raises(ConfigurationError, match=f"this backend allows {limit}"):
-            write({"t": "x" * (room + 1)})
+            write({"t": text})
         assert group.members()["a"].metadata == {"t": "x" * room}
 
 
@@ -239,7 +261,9 @@ def insisting_never_ends_a_session_that_beats(arena: Arena) -> None:
 
 @guarantee("GROUP-13")
 def replacing_ends_the_live_session_of_another_process(arena: Arena) -> None:
-    """A session that is replaced ends with all that it held, is told at its next heartbeat, and can do nothing."""
+    """A session that is replaced ends with all that it held, is told at its next heartbeat, and can do nothing: also
+    not to its successor, which has the same member id.
+    """
     first, other = arena.actor("a"), arena.actor("b")
     first.join("g")
     first.win("e")
@@ -251,6 +275,9 @@ def replacing_ends_the_live_session_of_another_process(arena: Arena) -> None:
         first.beat()
     with pytest.raises(SessionLost):
         first.join("g")
+    second.join("g", b"mine")
+    assert [first.update("g", b"old"), first.leave("g"), first.close()] == [False, False, False]
+    assert other.members("g") == {"a": b"mine"}
     assert second.beat().lost == ()
 
 
@@ -295,6 +322,21 @@ def names_that_meet_at_their_seams_stay_apart(arena: Arena) -> None:
         two.close()
 
 
+@guarantee("GROUP-28")
+def what_ends_takes_nothing_along_that_is_named_alike(arena: Arena) -> None:
+    """Leaving a group and closing a session end that one alone, and none whose name begins with the same letters."""
+    one, two = arena.actor("a"), arena.actor("ab")
+    for actor in (one, two):
+        for name in ("g", "gh", "g/h"):
+            actor.join(name)
+    assert one.leave("g") is True
+    assert {"ab"} == set(two.members("g"))
+    assert {"a", "ab"} == set(two.members("gh")) == set(two.members("g/h"))
+    one.close()
+    assert {"ab"} == set(two.members("g")) == set(two.members("gh")) == set(two.members("g/h"))
+    assert two.beat().lost == ()
+
+
 @guarantee("GROUP-17")
 def elections_and_locks_are_no_groups(arena: Arena) -> None:
     """An election or lock is no group, its holder no member, and another namespace sees nothing of either."""
@@ -322,6 +364,7 @@ def values_come_back_byte_for_byte(arena: Arena) -> None:
     one.win("e", value)
     two.join("g", b"")
     assert {"a": value, "b": b""} == two.members("g")
+    assert {bytes} == {type(found) for found in two.members("g").values()}
     leader = two.leader("e")
     assert isinstance(leader, LeaderRecord)
     assert value == leader.value
@@ -332,7 +375,7 @@ def an_update_is_visible_to_everybody(arena: Arena) -> None:
     """Once an update has returned, every read shows the new value, and the membership is the same."""
     one, two = arena.actor("a"), arena.actor("b")
     one.join("g", b"1")
-    for value in (b"2", b"2", b"1"):
+    for value in (b"2", b"2", b"", b"1"):
         assert one.update("g", value) is True
         assert two.members("g") == {"a": value}
     assert one.beat().lost == ()
@@ -343,10 +386,12 @@ def an_update_is_visible_to_everybody(arena: Arena) -> None:
 def joining_again_replaces_the_value(arena: Arena) -> None:
     """A second join says that there was a membership, and replaces its value and attempt."""
     actor = arena.actor("a")
-    assert [actor.join("g", b"1"), actor.join("g", b"2")] == [False, True]
+    assert [actor.join("g", b"1"), actor.join("g", b""), actor.join("g", b"2")] == [False, True, True]
     assert actor.members("g") == {"a": b"2"}
     assert actor.beat().lost == ()
     assert actor.members("g") == {"a": b"2"}
+    assert actor.join("g", b"") is True
+    assert actor.members("g") == {"a": b""}
 
 
 @guarantee("GROUP-21")
@@ -392,15 +437,22 @@ def groups_are_listed_while_somebody_is_in_them(arena: Arena) -> None:
 
 @guarantee("GROUP-24")
 def an_abandoned_join_is_removed_by_the_heartbeat(arena: Arena) -> None:
-    """A membership under an attempt that its session has given up is gone after the next heartbeat; others stay."""
+    """A membership under an attempt that its session has given up is gone after the next heartbeat; others stay. Where
+    it had taken the place of one that is listed, that one is lost.
+    """
     actor, other = arena.actor("a"), arena.actor("b")
     actor.join("g")
     actor.join("h")
     actor.places.pop("g")
     assert {"a"} == set(other.members("g"))
-    actor.beat()
+    assert actor.beat().lost == ()
     assert other.members("g") == {}
     assert {"a"} == set(other.members("h"))
+    before = Membership("h", actor.places["h"])
+    actor.join("h", b"again")
+    actor.places["h"] = before.attempt
+    assert actor.beat().lost == (before,)
+    assert other.members("h") == {}
 
 
 @guarantee("GROUP-25")

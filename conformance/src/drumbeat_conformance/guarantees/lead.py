@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from drumbeat import SessionLost, Vacant
-from drumbeat.hookspecs import Capability, LeaderRecord, Waiting, Won
+from drumbeat.hookspecs import CandidacySubject, Capability, LeaderRecord, Waiting, Won
 from drumbeat.testing import Faults
-from drumbeat_conformance.actor import TIMEOUT, leader_id
+from drumbeat_conformance.actor import TIMEOUT, Actor, leader_id
 from drumbeat_conformance.guarantee import guarantee
 from drumbeat_conformance.guarantees._lasting import lasting_actor
 from drumbeat_conformance.guarantees._witnesses import LONG, Asked, Recorder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from drumbeat import Session
     from drumbeat_conformance.arena import Arena
+
+
+#: Seconds.
+_DAY: Final = 86_400.0
+#: How many wait in a long queue.
+_MANY: Final = 30
 
 
 def _lead_in_turns(session: Session, pause: float) -> None:
@@ -69,8 +78,8 @@ def while_someone_campaigns_someone_wins(arena: Arena) -> None:
 
 @guarantee("LEAD-3")
 def tokens_rise_with_every_term(arena: Arena) -> None:
-    """Tokens are positive, fit 63 bits, and rise with every term: for the same member, for another one, and after a
-    holder has closed its session, or has died.
+    """Tokens are positive, fit 63 bits, and rise with every term: for the same member, for another one, after a holder
+    has closed its session or has died, and after a long time in which nobody was there at all.
     """
     one, two = lasting_actor(arena, "a"), lasting_actor(arena, "b")
     tokens = []
@@ -88,6 +97,9 @@ def tokens_rise_with_every_term(arena: Arena) -> None:
         assert arena.clock.now() < until
         arena.pass_time(0.25)
     tokens.append(answer.seat.token)
+    one.close()
+    arena.wait(_DAY if arena.target.fake_time else arena.profile.failover.seconds(arena.ttl) + 2 * arena.ttl)
+    tokens.append(arena.actor("c").win("e").token)
     assert tokens == sorted(set(tokens))
     assert 0 < tokens[0] < tokens[-1] < 2**63
 
@@ -117,14 +129,21 @@ def a_deposed_leader_cannot_touch_its_successor(arena: Arena) -> None:
 
 @guarantee("LEAD-5")
 def resign_hands_over_at_once(arena: Arena) -> None:
-    """After a resign nobody leads and the next candidate wins without waiting; a second resign does nothing."""
+    """After a resign nobody leads and the next candidate wins without waiting; a second resign does nothing. An attempt
+    that has resigned holds nothing: should its request come once more, it is never told of the term that is over.
+    """
     one, two = lasting_actor(arena, "a"), lasting_actor(arena, "b")
     seat = one.win("e")
     two.wait_for("e")
     assert one.resign(seat) is True
     assert one.resign(seat) is False
     assert one.leader("e") == Vacant()
-    two.win("e")
+    later = two.win("e")
+    late = partial(one.backend.campaign, one.lease, "e", attempt=seat.attempt, value=b"", timeout=TIMEOUT)
+    assert isinstance(late(), Waiting)
+    two.resign(later)
+    again = late()
+    assert isinstance(again, Waiting) or again.seat.token > later.token
 
 
 @guarantee("LEAD-7")
@@ -172,16 +191,20 @@ def candidates_win_in_the_order_in_which_they_came(arena: Arena) -> None:
 
 @guarantee("LEAD-15")
 def an_abandoned_win_is_freed_by_the_next_heartbeat(arena: Arena) -> None:
-    """A seat won by an attempt that its session has given up, and whose request was applied late, is free after the
-    session's next heartbeat.
+    """Every seat won by an attempt that its session has given up, and whose request was applied late, is free after the
+    session's next heartbeat, however many there are and whatever numbers they have.
     """
     actor, other = lasting_actor(arena, "a"), lasting_actor(arena, "b")
-    actor.win("e")
-    actor.seats.clear()
-    other.wait_for("e")
-    actor.beat()
-    other.win("e")
-    assert actor.beat().lost == ()
+    for newest in (0, 8, 98):
+        actor.newest_attempt = newest
+        for election in "efg":
+            actor.win(election)
+            other.wait_for(election)
+        actor.seats.clear()
+        actor.next_attempt()
+        assert actor.beat().lost == ()
+        for election in "efg":
+            other.resign(other.win(election))
 
 
 @guarantee("LEAD-16")
@@ -228,10 +251,12 @@ def a_win_whose_answer_was_lost_is_kept_for_the_repetition(arena: Arena) -> None
 
 @guarantee("LEAD-19")
 def what_a_leader_proclaims_is_what_everybody_reads(arena: Arena) -> None:
-    """Once a proclaim has returned, every read of the leader gives the new value, with the same token."""
+    """Once a proclaim has returned, every read of the leader gives the new value byte for byte, with the same token."""
     one, two = lasting_actor(arena, "a"), lasting_actor(arena, "b")
     seat = one.win("e", b"1")
-    for value in (b"2", b"2", b"1"):
+    limit = arena.profile.limits.value_bytes
+    largest = (bytes(range(256)) * (limit // 256 + 1))[:limit]
+    for value in (b"2", b"2", b"1", b"", b"\x00", largest):
         assert one.proclaim(seat, value) is True
         leader = two.leader("e")
         assert isinstance(leader, LeaderRecord)
@@ -331,3 +356,117 @@ def waiting_sessions_lead_in_the_order_in_which_they_came(arena: Arena) -> None:
     for turn in turns:
         turn.result(within=5 * arena.ttl)
     assert order == [0, 1, 2, 3]
+
+
+def _ask(actor: Actor, attempt: int) -> Won | Waiting:
+    return actor.backend.campaign(actor.lease, "e", attempt=attempt, value=b"", timeout=TIMEOUT)
+
+
+@guarantee("LEAD-43", level="should", claim=Capability.FIFO_CANDIDATES)
+def a_long_queue_keeps_its_order(arena: Arena) -> None:
+    """However many candidates wait, and however often each asks, none is forgotten and none overtakes: they win in the
+    order in which they came.
+    """
+    actors = [lasting_actor(arena, name) for name in "abc"]
+    seat = actors[0].win("e")
+    holder = actors[0]
+    queue = [(actor, actor.next_attempt()) for _ in range(_MANY // 3) for actor in actors]
+    for candidate in queue:
+        assert isinstance(_ask(*candidate), Waiting)
+    for place, (actor, attempt) in enumerate(queue):
+        assert isinstance(_ask(actor, attempt), Waiting)
+        assert holder.resign(seat)
+        if place + 1 < len(queue):
+            assert isinstance(_ask(*queue[-1]), Waiting), f"the last of {len(queue)} wins as number {place + 1}"
+        answer = _ask(actor, attempt)
+        assert isinstance(answer, Won), f"number {place + 1} of {len(queue)} is not the next: {answer}"
+        assert answer.seat.token > seat.token
+        holder, seat = actor, answer.seat
+
+
+@guarantee("LEAD-44", level="should", claim=Capability.FIFO_CANDIDATES)
+def an_attempt_that_ends_takes_no_other_with_it(arena: Arena) -> None:
+    """When one attempt of a session is withdrawn, abandoned or resigned, its session's other attempts in the same
+    election keep their places in the queue.
+    """
+    leader, actor, other, last = (lasting_actor(arena, name) for name in "abcd")
+    seat = leader.win("e")
+    actor.wait_for("e")
+    abandoned, kept = actor.next_attempt(), actor.next_attempt()
+    assert isinstance(_ask(actor, abandoned), Waiting)
+    assert isinstance(_ask(actor, kept), Waiting)
+    other.wait_for("e")
+    actor.withdraw("e", actor.newest_attempt - 2)
+    actor.candidacies["e"] = kept
+    actor.beat()
+    leader.resign(seat)
+    other.wait_for("e")
+    seat = actor.win("e")
+    assert seat.attempt == kept
+    third = actor.next_attempt()
+    assert isinstance(_ask(actor, third), Waiting)
+    last.wait_for("e")
+    actor.resign(seat)
+    other.resign(other.win("e"))
+    last.wait_for("e")
+    assert isinstance(_ask(actor, third), Won)
+
+
+@guarantee("LEAD-45")
+def an_earlier_incarnation_touches_nothing_of_a_later_one(arena: Arena) -> None:
+    """What a session asks for that was replaced by another one of its member id does nothing to the seat of that one,
+    though both have won it under the same number of an attempt.
+    """
+    old, other = lasting_actor(arena, "a"), lasting_actor(arena, "b")
+    stale = old.win("e", b"old")
+    new = Actor(arena, "a", backend=arena.backend())
+    new.open(replace(new.request(replace=True), ttl=old.lease.ttl))
+    seat = new.win("e", b"new")
+    assert stale.attempt == seat.attempt
+    before = other.leader("e")
+    for mine in (stale, seat):
+        assert old.proclaim(mine, b"ghost") is False
+        assert old.resign(mine) is False
+    assert old.withdraw("e", seat.attempt) is False
+    assert old.close() is False
+    assert before == other.leader("e")
+    assert new.beat().lost == ()
+    assert new.resign(seat) is True
+
+
+@guarantee("LEAD-53", level="should", claim=Capability.PUSH_WATCH)
+def a_candidate_is_hinted_at_however_the_seat_is_freed(arena: Arena) -> None:
+    """The candidate whose turn it is gets a hint when the holder's attempt is withdrawn, when a heartbeat frees it as
+    abandoned, when its session is replaced, and when its session is closed.
+    """
+    holder, candidate = lasting_actor(arena, "a"), lasting_actor(arena, "b")
+
+    def abandon() -> None:
+        holder.seats.clear()
+        holder.beat()
+
+    ways: tuple[tuple[str, Callable[[], object]], ...] = (
+        ("a withdrawal", lambda: holder.withdraw("e", holder.newest_attempt)),
+        ("an abandoning", abandon),
+        ("a replacement", lambda: holder.open(replace(holder.request(replace=True), ttl=holder.lease.ttl))),
+        ("a close", holder.close),
+    )
+    for what, free in ways:
+        holder.win("e")
+        candidate.wait_for("e")
+        hinted = threading.Event()
+        subject = CandidacySubject("e", candidate.newest_attempt)
+        cancel = candidate.backend.watch(candidate.lease, subject, hinted.set, timeout=TIMEOUT)
+        candidate.wait_for("e")
+        hinted.clear()
+        free()
+        _see(arena, hinted, what)
+        cancel()
+        candidate.resign(candidate.win("e"))
+
+
+def _see(arena: Arena, hinted: threading.Event, what: str) -> None:
+    until = arena.clock.now() + TIMEOUT
+    while not hinted.is_set():
+        assert arena.clock.now() < until, f"no hint was given of {what}"
+        arena.wait(0.002)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from drumbeat import Session, Term
     from drumbeat_conformance.arena import Arena
+
+#: More than a listing gives at once, or a script does in one go.
+_MANY: Final = 120
 
 
 @dataclass(slots=True)
@@ -190,3 +193,21 @@ def a_lock_and_an_election_of_one_name_do_not_meet(arena: Arena) -> None:
         assert session.group("x").members().ids == ("one",)
     with session.election("x").campaign():
         assert wins_at_once(session.lock("x")), "the election of that name is in the way of the lock"
+
+
+@guarantee("LOCK-8")
+def a_session_that_ends_frees_all_its_locks(arena: Arena) -> None:
+    """However many locks a session holds, a heartbeat verifies each of them, and its close frees all at once."""
+    holder, other = lasting_actor(arena, "a"), lasting_actor(arena, "b")
+    names = [f"lock/{number}" for number in range(_MANY)]
+    for name in names:
+        holder.win(name)
+    assert holder.beat().lost == ()
+    holdings, gone = holder.holdings(), (holder.seats[names[-1]], holder.seats[names[-2]])
+    for seat in gone:
+        assert holder.resign(seat)
+    assert set(gone) == set(holder.backend.heartbeat(holder.lease, holdings, timeout=TIMEOUT).lost)
+    assert holder.close()
+    for name in names:
+        other.win(name)
+    assert other.beat().lost == ()

@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, final
 
+import pytest
+
 import drumbeat
-from drumbeat import State
+from drumbeat import State, Unavailable
 from drumbeat.hookspecs import Capability, hookimpl
 from drumbeat.testing import Faults, lose
 from drumbeat_conformance.actor import TIMEOUT
@@ -22,9 +24,11 @@ if TYPE_CHECKING:
 
 @final
 class _Between:
-    """An interceptor that does something once: right after a view was read, or before a seat is freed."""
+    """An interceptor that does something once: right after a view was read, or before something is sent."""
 
     def __init__(self) -> None:
+        self.before_a_join: list[Callable[[], object]] = []
+        self.before_a_heartbeat: list[Callable[[], object]] = []
         self.after_a_look: list[Callable[[], object]] = []
         self.before_a_release: list[Callable[[], object]] = []
 
@@ -35,6 +39,20 @@ class _Between:
         while self.after_a_look:
             self.after_a_look.pop()()
         return answer
+
+    @hookimpl(wrapper=True)
+    def join_group(self) -> Generator[None, object, object]:
+        """Act when the session has listed what it wants, and nothing is sent."""
+        while self.before_a_join:
+            self.before_a_join.pop()()
+        return (yield)
+
+    @hookimpl(wrapper=True)
+    def heartbeat(self) -> Generator[None, object, object]:
+        """Act when the session has read the clock, and nothing is sent."""
+        while self.before_a_heartbeat:
+            self.before_a_heartbeat.pop()()
+        return (yield)
 
     @hookimpl(wrapper=True)
     def resign(self) -> Generator[None, object, object]:
@@ -49,6 +67,49 @@ class _Between:
         while self.before_a_release:
             self.before_a_release.pop()()
         return (yield)
+
+
+@guarantee("BEAT-31")
+def a_heartbeat_that_crosses_a_join_of_a_member_takes_nothing(arena: Arena) -> None:
+    """A heartbeat that is sent while a member joins again leaves its membership alone, whichever of the two comes
+    first, and also if the join fails then.
+    """
+    between, faults = _Between(), Faults(arena.clock)
+    session = arena.connect("one", interceptors=[between, faults], heartbeat="manual", lease_ttl=LONG)
+    group = session.group("g")
+    group.join({"n": 1})
+    seen: list[tuple[str, ...]] = []
+
+    def beat() -> None:
+        session.beat()
+        seen.append(group.members().ids)
+
+    between.before_a_join.append(beat)
+    with faults.failing("join_group"), pytest.raises(Unavailable):
+        group.join({"n": 2})
+    between.before_a_join.append(beat)
+    group.join({"n": 3})
+    beat()
+    assert seen == [("one",)] * 3
+    assert [member.metadata for member in group.members()] == [{"n": 3}]
+
+
+@guarantee("BEAT-32")
+def an_answer_that_comes_late_takes_no_time_back(arena: Arena) -> None:
+    """The answer to a heartbeat, coming after that to a later one, leaves the lease as the later one has made it."""
+    between = _Between()
+    session = arena.connect("one", interceptors=[between], heartbeat="manual", lease_ttl=LONG)
+    term = session.election("e").campaign()
+    deadlines: list[float] = []
+
+    def overtake() -> None:
+        arena.wait(arena.ttl / 4)
+        session.beat()
+        deadlines.append(term.deadline)
+
+    between.before_a_heartbeat.append(overtake)
+    session.beat()
+    assert deadlines == [term.deadline]
 
 
 @guarantee("LEAD-39")

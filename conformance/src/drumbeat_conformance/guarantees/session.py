@@ -53,13 +53,14 @@ def a_lost_session_reopens_and_rejoins(arena: Arena) -> None:
     session.group("g").update({"n": 2})
     session.group("h").join()
     session.group("h").leave()
+    session.group("i").join()
     term = session.election("e").campaign()
     before = session.incarnation
     with faults.failing():
         arena.eventually(lambda: session.state is State.LOST, within=3 * arena.ttl)
         assert not term.held
     arena.eventually(lambda: session.state is State.CONNECTED, within=10 * arena.ttl)
-    arena.eventually(lambda: "a" in session.group("g").members(), within=5 * arena.ttl)
+    arena.eventually(lambda: session.groups() == ("g", "i"), within=5 * arena.ttl)
     assert session.incarnation != before
     assert session.group("g").members()["a"].metadata == {"n": 2}
     assert session.group("h").members().ids == ()

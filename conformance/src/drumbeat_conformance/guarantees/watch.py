@@ -13,7 +13,7 @@ import pytest
 import drumbeat
 from drumbeat import SessionLost, State, Vacant
 from drumbeat.hookspecs import CandidacySubject, Capability, GroupSubject, LeaderSubject, hookimpl
-from drumbeat.testing import Faults
+from drumbeat.testing import Faults, freeze
 from drumbeat_conformance.actor import TIMEOUT
 from drumbeat_conformance.guarantee import guarantee
 from drumbeat_conformance.guarantees._lasting import lasting_actor
@@ -74,8 +74,9 @@ def the_first_item_is_the_whole_view(arena: Arena) -> None:
         first = _next(arena, changes)
         assert [member.member_id for member in first.joined] == ["one"]
         assert first.view == two.group("g").members()
-        one.group("g").update({"n": 2})
-        assert [member.metadata for member in _next(arena, changes).updated] == [{"n": 2}]
+        for metadata in ({"n": 2}, {}):
+            one.group("g").update(metadata)
+            assert [member.metadata for member in _next(arena, changes).updated] == [metadata]
         one.group("g").leave()
         assert [member.member_id for member in _next(arena, changes).left] == ["one"]
 
@@ -228,17 +229,28 @@ def wait_for_returns_the_first_fitting_view(arena: Arena) -> None:
 
 @guarantee("WATCH-12")
 def a_watch_ends_with_its_session(arena: Arena) -> None:
-    """Iterating a watch stops, without an error, when the watch or its session is closed."""
+    """Iterating a watch stops, without an error, when the watch or its session is closed, and wakes who waits for it
+    in another thread.
+    """
     session = arena.connect("a", lease_ttl=LONG)
-    first, second = session.group("g").watch(), session.group("g").watch()
-    by_close, by_session = arena.background(partial(_exhaust, first)), arena.background(partial(_exhaust, second))
-    arena.wait(arena.ttl / 4)
-    assert by_close.running
-    first.close()
-    assert by_close.result(within=3 * arena.ttl) == "1 items"
+    second = session.group("g").watch()
+    by_session = arena.background(partial(_exhaust, second))
+    delays = [_seconds_to_end(arena, session.group("g").watch()) for _ in range(4)]
+    assert min(delays) < session.backend.limits.poll_interval / 2, f"a closed watch ended {delays} s later"
     assert by_session.running
     session.close()
     assert by_session.result(within=3 * arena.ttl) == "1 items"
+
+
+def _seconds_to_end(arena: Arena, changes: GroupWatch) -> float:
+    """Close a watch for which another thread waits; return how long that one went on."""
+    waiting = arena.background(partial(_exhaust, changes))
+    arena.wait(arena.ttl / 20)
+    assert waiting.running
+    asked = arena.clock.now()
+    changes.close()
+    assert waiting.result(within=3 * arena.ttl) == "1 items"
+    return arena.clock.now() - asked
 
 
 def _exhaust(changes: GroupWatch) -> str:
@@ -282,6 +294,24 @@ def a_quick_restart_shows_as_left_and_joined(arena: Arena) -> None:
     assert [member.identity for member in left] == [member.identity for member in first.joined]
 
 
+@guarantee("WATCH-19")
+def watchers_learn_in_time_of_a_silent_session(arena: Arena) -> None:
+    """Who watches a group or an election learns within the stated bound that a session has fallen silent, pushed or
+    not.
+    """
+    silent, watcher = arena.connect("silent", heartbeat="manual"), arena.connect("watcher")
+    silent.group("g").join()
+    silent.election("e").campaign()
+    with watcher.group("g").watch() as changes, watcher.election("e").observe() as leaders, freeze(silent):
+        assert _next(arena, changes).view.ids == ("silent",)
+        assert isinstance(_next(arena, leaders), drumbeat.Leader)
+        told = arena.background(partial(changes.next, LONG)), arena.background(partial(leaders.next, LONG))
+        within = arena.profile.eviction.seconds(arena.ttl) + arena.ttl
+        arena.eventually(lambda: not any(waiting.running for waiting in told), within=within)
+        assert [member.member_id for member in told[0].result().left] == ["silent"]
+        assert told[1].result() == Vacant()
+
+
 # Push, as backends give it ----------------------------------------------------------------------------------
 
 
@@ -310,11 +340,14 @@ def a_change_arrives_faster_than_by_polling(arena: Arena) -> None:
 
 @guarantee("WATCH-5", level="should", claim=Capability.PUSH_WATCH)
 def every_change_of_a_group_is_hinted_at(arena: Arena) -> None:
-    """Join, update, leave and close of a member each cause a hint to who watches the group."""
+    """Join, update, leave and close of a member each cause a hint to who watches the group, also a join of one that is
+    a member already.
+    """
     one, two = lasting_actor(arena, "a"), lasting_actor(arena, "b")
     hints = _Hints(arena, two, GroupSubject("g"))
     changes: tuple[tuple[str, Callable[[], object]], ...] = (
         ("a join", lambda: one.join("g")),
+        ("a join of a member", lambda: one.join("g", b"1")),
         ("an update", lambda: one.update("g", b"2")),
         ("a leave", lambda: one.leave("g")),
         ("another join", lambda: one.join("g")),
@@ -324,6 +357,28 @@ def every_change_of_a_group_is_hinted_at(arena: Arena) -> None:
         count = hints.count
         change()
         hints.wait_for_one_after(count, what)
+
+
+@guarantee("WATCH-18", level="should", claim=Capability.PUSH_WATCH)
+def each_watch_is_hinted_at_by_itself(arena: Arena) -> None:
+    """All watches on one subject are hinted at, be they of one session, of several, or of the one that makes the
+    change, whatever else is watched; and when one is cancelled or its session closed, the others go on.
+    """
+    one, two, three = (lasting_actor(arena, name) for name in "abc")
+    one.join("g [é]*/")
+    watches = {
+        name: _Hints(arena, actor, GroupSubject("g [é]*/"))
+        for name, actor in (("own", one), ("first", two), ("second", two), ("other", three))
+    }
+    _Hints(arena, two, GroupSubject("another"))
+    for number, end in enumerate((lambda: None, watches["first"].cancel, three.close)):
+        end()
+        if number:
+            watches.pop("first" if number == 1 else "other")
+        counts = {name: hints.count for name, hints in watches.items()}
+        one.update("g [é]*/", f"{number}".encode())
+        for name, hints in watches.items():
+            hints.wait_for_one_after(counts[name], f"an update, to the {name} watch,")
 
 
 @guarantee("WATCH-6", level="should", claim=Capability.PUSH_WATCH)
