@@ -49,6 +49,7 @@ class Needs(Enum):
     SERVER = "a server that the suite may freeze, kill, wipe and start again"
     WALL_CLOCK = "a server whose wall clock the suite may step (libfaketime, and the server as a program)"
     OPERATOR = "a way to the stored data around the backend (Target.operator)"
+    COMPARE_AND_SET = "a store that `drumbeat.cas.CompareAndSetBackend` makes a backend of"
 
 
 @final

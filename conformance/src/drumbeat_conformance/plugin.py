@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Generator, Iterator
 from inspect import getsourcefile
 from typing import TYPE_CHECKING, Final, cast, final
 
 import pytest
+
+from drumbeat_conformance._audit import Audit, scope_of
+from drumbeat_conformance._ledger import LEDGER
 
 #: Where a failed assertion shall show its values.
 REWRITTEN: Final = (
@@ -30,12 +32,20 @@ if TYPE_CHECKING:
     from drumbeat_conformance.run import Outcome, Run
     from drumbeat_conformance.suite import Conformance
 
-__all__ = ["LISTENERS", "REWRITTEN", "GuaranteeItem", "GuaranteesOfClass", "scope_of"]
+__all__ = ["ANNOUNCERS", "AUDIT", "LISTENERS", "REWRITTEN", "GuaranteeItem", "GuaranteesOfClass"]
 
+#: The name of the plugin that holds pytest's reports against what the engine knows.
+AUDIT: Final = "drumbeat_conformance_audit"
+#: Called with the id of each guarantee that is about to be tested, from another thread.
+ANNOUNCERS: Final = pytest.StashKey[list[Callable[[str], None]]]()
 #: Called with each outcome as soon as it is known, from another thread.
 LISTENERS: Final = pytest.StashKey[list[Callable[["Run", "Outcome"], None]]]()
-#: A test of this kind in the id that pytest gives it.
-_ITEM: Final = re.compile(r"(.+::\w+)::test_[a-z]+_\d+__\w+")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin to keep what the engine itself knows."""
+    config.pluginmanager.register(Audit(config), AUDIT)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -67,6 +77,7 @@ class GuaranteesOfClass(pytest.Collector):
         self.plan = plan
         self.obj = tested
         self.own_markers.extend(_marks(tested))
+        self.account = self.config.stash[LEDGER].open(self.nodeid, [one.id for one in plan.guarantees()])
         self._run: Run | None = None
 
     @property
@@ -86,22 +97,36 @@ class GuaranteesOfClass(pytest.Collector):
     def setup(self) -> None:
         """Begin to test all that were selected."""
         from drumbeat_conformance.run import Run
+        from drumbeat_conformance.servers import CouldNotRun
 
         run = Run(
             self.plan.target,
             [item.guarantee for item in self.session.items if isinstance(item, GuaranteeItem) and item.parent is self],
             seed=self.plan.seed,
             known_failures=self.plan.known_failures,
+            announce=self._announce,
             tell=lambda outcome: self._tell(run, outcome),
         )
-        self._run = run.__enter__()
+        try:
+            self._run = run.__enter__()
+        except CouldNotRun as error:
+            self.account.unable = str(error)
+            raise
+        except BaseException as error:
+            self.account.trouble = f"the run could not begin: {error}"
+            raise
 
     def teardown(self) -> None:
         """End the run, and its servers."""
         if self._run is not None:
             self._run.__exit__(None, None, None)
 
+    def _announce(self, guarantee: Guarantee) -> None:
+        for announce in self.config.stash.get(ANNOUNCERS, []):
+            announce(guarantee.id)
+
     def _tell(self, run: Run, outcome: Outcome) -> None:
+        self.account.results[outcome.guarantee.id] = outcome.result
         for listener in self.config.stash.get(LISTENERS, []):
             listener(run, outcome)
 
@@ -146,7 +171,7 @@ class GuaranteeItem(pytest.Item):
             return super().repr_failure(excinfo)
         if cause is None or cause.__traceback__ is None:
             return str(excinfo.value)
-        style, source = self.config.getoption("tbstyle"), getsourcefile(self.guarantee.check)
+        style, source = self.config.getoption("tbstyle", "auto"), getsourcefile(self.guarantee.check)
         shown = pytest.ExceptionInfo.from_exception(cause).getrepr(
             style="long" if style in {None, "auto"} else cast("TracebackStyle", style),
             tbfilter=lambda broken: broken.traceback.cut(path=source),
@@ -205,12 +230,6 @@ def _marks(cls: type) -> Iterator[pytest.Mark]:
         given = vars(base).get("pytestmark", [])
         for mark in given if isinstance(given, list) else [given]:
             yield mark.mark if isinstance(mark, pytest.MarkDecorator) else mark
-
-
-def scope_of(nodeid: str) -> str | None:
-    """Return the class whose guarantees must stay on one worker of pytest-xdist; None for any other test."""
-    ours = _ITEM.match(nodeid)
-    return ours[1] if ours else None
 
 
 @pytest.hookimpl(optionalhook=True)

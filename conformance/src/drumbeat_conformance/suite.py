@@ -10,6 +10,7 @@ from typing import ClassVar, Final, NoReturn, cast, final, get_args
 from drumbeat import ConfigurationError
 from drumbeat._plugins import nearest
 from drumbeat.hookspecs import BackendFactory
+from drumbeat_conformance._started import checked
 from drumbeat_conformance.guarantee import Guarantee, Tier, catalogue
 from drumbeat_conformance.operators import Operator
 from drumbeat_conformance.run import KnownFailure, refuse_optimised, refuse_unknown
@@ -162,7 +163,8 @@ def _plan(made: Sealed) -> Plan | None:
 
 
 def _target(cls: type[Conformance]) -> Target:
-    own = cast("StartServer | None", _function(cls, "start_server"))
+    start = cast("StartServer | None", _function(cls, "start_server"))
+    own = None if start is None else checked(start, name=f"{cls.__name__}.start_server")
     operator = cast("Callable[[str], Operator] | None", _function(cls, "operator"))
     given = Target.of(cls.target, own=own) if isinstance(cls.target, str) else cls.target
     assert given is not None

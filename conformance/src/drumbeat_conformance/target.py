@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -18,7 +19,16 @@ from drumbeat.testing import FakeClock
 from drumbeat_conformance import operators, servers
 from drumbeat_conformance.operators import Operator
 
-__all__ = ["ClockedServer", "ControlledServer", "Site", "StartClockedServer", "StartServer", "Target"]
+__all__ = [
+    "ClockedServer",
+    "ControlledServer",
+    "Site",
+    "StartClockedServer",
+    "StartServer",
+    "Target",
+    "may_be_in_process",
+    "refuse_lease",
+]
 
 
 class ControlledServer(Protocol):
@@ -89,6 +99,8 @@ _IN_PROCESS: Final = frozenset({"memory", "memory-cas"})
 #: Seconds of TTL that the tests count in, where it is not one second: etcd grants whole seconds and looks for expired
 #: leases twice a second (https://etcd.io/docs/v3.4/learning/api/).
 _TTLS: Final = {"etcd": 2.0, "etcds": 2.0}
+#: The shortest and longest TTL, in seconds of real time, that guarantees can be tested with within their limits.
+_LEASES: Final = (0.1, 10.0)
 #: In a URL, stands for a new and empty folder, one for each guarantee.
 FOLDER: Final = "{tmp}"
 
@@ -183,6 +195,20 @@ class Target:
     def clock(self) -> Clock:
         """Return the clock of one arena."""
         return FakeClock() if self.fake_time else SystemClock()
+
+
+def may_be_in_process(name: str) -> bool:
+    """Return whether a name or URL may mean a store that one process alone reaches: not those that are known better."""
+    scheme = name.partition("://")[0]
+    return scheme not in {*operators.KNOWN, *_SERVERS, "local"}
+
+
+def refuse_lease(target: Target) -> None:
+    """Raise ConfigurationError for a TTL that guarantees cannot count in: they wait several, and each has a limit."""
+    lowest, highest = (0.0, math.inf) if target.fake_time else _LEASES
+    if not (lowest <= target.ttl <= highest and 0 < target.ttl < math.inf):
+        bounds = "{:g} to {:g}".format(*_LEASES)
+        raise ConfigurationError(f"nothing can be tested with a lease of {target.ttl:g} s; --lease-ttl is {bounds} s")
 
 
 @contextmanager

@@ -51,7 +51,10 @@ def run(*arguments: str, folder: Path | None = None, **environment: str) -> subp
         (["local", "--soak", "9s", "--markdown", "x"], 2, "it writes --json alone"),
         (["local", "--soak", "9s", "--json", "/nowhere/x"], 2, "/nowhere must be a folder"),
         (["--list", "--json", "x"], 2, "--list cannot go with --json: it writes no file"),
-        (["memory", "--lease-ttl", "-1"], 2, "--lease-ttl is -1"),
+        (["memory", "--lease-ttl", "-1"], 2, "nothing can be tested with a lease of -1 s"),
+        (["memory", "--lease-ttl", "nan"], 2, "with a lease of nan s; --lease-ttl is 0.1 to 10 s"),
+        (["memory", "--lease-ttl", "0.0001"], 2, "a lease of 0.0001 s"),
+        (["etcd", "--in-process"], 2, "other processes reach a store of etcd:"),
         (["memory", "--server", "nothing"], 2, "not of the form MODULE:NAME"),
         (["memory", "--server", "no_such:thing"], 2, "cannot be loaded"),
         (["memory", "--backend", "os:sep"], 2, "cannot be called"),
@@ -60,6 +63,7 @@ def run(*arguments: str, folder: Path | None = None, **environment: str) -> subp
         (["memory", "--soak", "10x"], 2, "write it like 90s, 10m or 1h"),
         (["memory", "--fake-time", "--only", "BEAT-6"], 2, "nothing was tested"),
         (["redis", "--servers"], 2, "No such option"),
+        (["redis://127.0.0.1:1"], 69, "the run could not begin: making the backend and asking it what it is failed"),
         (["redis://127.0.0.1:1"], 69, "nobody listens at 127.0.0.1:1"),
     ],
     ids=lambda value: " ".join(value)[:30] if isinstance(value, list) else None,
@@ -88,7 +92,7 @@ def test_a_run_writes_its_files(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "holds" in done.stdout
     assert "LEAD-3: " in done.stdout
-    assert done.stdout.endswith("drumbeat: part of contract, 3 capabilities, pretended time\n")
+    assert done.stdout.endswith("drumbeat: part of contract, 3 capabilities, one process, pretended time\n")
     report = read_report(tmp_path / "report.json")
     assert [line.id for line in report.guarantees] == ["LEAD-3"]
     assert not report.whole
@@ -171,8 +175,8 @@ def test_a_broken_backend(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stderr
     assert "LEAD-3 BROKEN" in done.stdout
     assert "LEAD-3 does not hold" in done.stdout
-    assert "E   assert [99, 98, 97, 96, 95, 94, 93] == [93, 94, 95, 96, 97, 98, 99]" in done.stdout
-    assert "assert [99, 98, 97, 96, 95, 94, 93] == " in read_report(tmp_path / "report.json").guarantees[0].reason
+    assert "E   assert [99, 98, 97, 96, 95, " in done.stdout
+    assert "assert [99, 98, 97, 96, 95, " in read_report(tmp_path / "report.json").guarantees[0].reason
     assert "drumbeat: 1 of the promises broken" in done.stdout
     (tmp_path / "known.toml").write_text('[LEAD-3]\nreason = "why"\nlink = "https://example.org/1"\n')
     known = run(*options, "--known-failures", "known.toml", folder=tmp_path)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final, final
 
 import typer
@@ -18,10 +19,16 @@ from drumbeat import ConfigurationError
 from drumbeat.cli import _options as options
 from drumbeat.cli._report import print_lines, reported
 from drumbeat_conformance.cli._asked import Asked, duration
+from drumbeat_conformance.cli._errors import NO_ANSWER, NOT_TOLD, NotTold, NoVerdict
+from drumbeat_conformance.cli._files import Files
+from drumbeat_conformance.cli._supervise import supervised
 
 if TYPE_CHECKING:
+    from drumbeat_conformance.cli._journal import Journal
+    from drumbeat_conformance.cli._print import Printer
     from drumbeat_conformance.guarantee import Tier
     from drumbeat_conformance.report import Report
+    from drumbeat_conformance.run import Run
 
 __all__ = ["run"]
 
@@ -37,9 +44,11 @@ Exit status:
   1    a guarantee is broken, or a known failure holds
   2    asked for something that can never work as written, or for nothing
   65   the store, or a file given, holds something that cannot be read
-  69   no usable answer from the server
+  69   no usable answer from the server, or none any more
+  70   the run ended, or failed, in a way that it should not: no verdict
+  74   the run was over, but its outcome could not be printed or written everywhere
   77   the server refused the credentials
-  130  interrupted
+  130  interrupted; 129 and 143 by SIGHUP and SIGTERM
 """
 
 
@@ -70,14 +79,33 @@ _BADGE: Final = typer.Option(
 )
 
 
-def run(arguments: Sequence[str]) -> None:
-    """Run one command line, and exit with its status."""
+def run(arguments: Sequence[str], *, journal: Journal | None = None) -> None:
+    """Run one command line, and exit with its status.
+
+    Without a journal it is run in a process of its own, which has one.
+    """
     app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
     app.command(help=HELP, epilog=EPILOG)(reported(conformance))
-    app(args=list(arguments), prog_name="drumbeat-conformance")
+    try:
+        app(args=list(arguments), prog_name="drumbeat-conformance", obj=Invocation(tuple(arguments), journal))
+    except SystemExit as end:
+        if journal is not None and isinstance(end.code, int):
+            journal.told(end.code)
+        raise
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """How the command was called: with which arguments, and in which of the two processes."""
+
+    arguments: tuple[str, ...]
+    #: Where the process of the run writes down how far it comes; None in the one that waits for it.
+    journal: Journal | None
 
 
 def conformance(
+    context: typer.Context,
     target: str | None = typer.Argument(None, metavar="TARGET"),
     *,
     tier: TierChoice = _TIER,
@@ -126,10 +154,17 @@ def conformance(
         backend=backend,
         known_failures=known_failures,
     )
+    seconds = None if soak is None else duration(soak)
     if soak is not None:
         files.refuse("--soak", writes=("--json",))
-        return _soak(asked, duration(soak), processes=processes, files=files)
-    return _test(asked, files)
+    files.refuse_unwritable()
+    invocation: Invocation = context.obj
+    journal = invocation.journal
+    if journal is None:
+        return supervised(invocation.arguments, soak=soak is not None)
+    if seconds is not None:
+        return _soak(asked, seconds, processes=processes, files=files, journal=journal)
+    return _test(asked, files, journal)
 
 
 def _list(tier: TierChoice, only: Sequence[str]) -> int:
@@ -140,77 +175,61 @@ def _list(tier: TierChoice, only: Sequence[str]) -> int:
     return 0
 
 
-def _test(asked: Asked, files: Files) -> int:
-    from drumbeat_conformance.cli._print import Progress, summary
+def _test(asked: Asked, files: Files, journal: Journal) -> int:
+    from drumbeat_conformance.cli._print import Printer, Progress, summary
     from drumbeat_conformance.cli._session import Session
 
-    files.refuse_missing_folders()
     # For the errors that are plain to see before anything is started.
     asked.target()
-    progress = Progress(sys.stdout)
-    session = Session(asked, junit=files.junit, tell=progress.tell)
+    printer = Printer(sys.stdout)
+    session = Session(asked, tell=Progress(printer).tell, journal=journal)
     began, started = datetime.now(UTC), time.monotonic()
-    try:
-        session.run()
-    finally:
-        progress.close()
-    if session.run_made is None:
-        raise ConfigurationError("not one guarantee was tested")
-    # It imports the arena, whose assertions pytest must rewrite before.
-    from drumbeat_conformance.report import report_of
+    with TemporaryDirectory(prefix="drumbeat-junit-") as folder:
+        junit = Path(folder) / "junit.xml"
+        made = session.run(junit=junit)
+        # It imports the arena, whose assertions pytest must rewrite before.
+        from drumbeat_conformance.report import report_of, verdict
 
-    seconds = time.monotonic() - started
-    report = report_of(session.run_made, session.outcomes, began=began, seconds=seconds, command=asked.command())
-    files.write(report)
-    print_lines(summary(report, session.failures))
+        seconds = time.monotonic() - started
+        report = report_of(made, session.outcomes, began=began, seconds=seconds, command=asked.command())
+        problems = [*files.write(report, junit=junit)]
+    printer.say(*summary(report, session.failures))
+    printer.close()
+    return _ended(_status(report, made), verdict(report), [*problems, *_unprinted(printer)], journal)
+
+
+def _status(report: Report, run: Run) -> int:
+    if run.gone:
+        known = (
+            f"{sum(line.outcome != 'left out' for line in report.guarantees)} of {len(report.guarantees)} were tested"
+        )
+        raise NoVerdict(run.gone, [known, "nothing is known of the others"], status=NO_ANSWER)
     if not report.tested:
         raise ConfigurationError("everything was left out, so nothing was tested")
     return 1 if report.broken else 0
 
 
-def _soak(asked: Asked, seconds: float, *, processes: int, files: Files) -> int:
+def _soak(asked: Asked, seconds: float, *, processes: int, files: Files, journal: Journal) -> int:
     from drumbeat_conformance._announce import announced
+    from drumbeat_conformance.cli._print import Printer
     from drumbeat_conformance.soak import soak, to_json
 
-    files.refuse_missing_folders()
-    target, began = asked.target(), datetime.now(UTC)
+    target, began, printer = asked.target(), datetime.now(UTC), Printer(sys.stdout)
     with nullcontext() if target.factory is None else announced(target.scheme, target.factory):
-        found = soak(target, seconds, seed=asked.seed, processes=processes, say=lambda line: print_lines([line]))
-    if files.json is not None:
-        text = to_json(found, target, asked=asked.masked(), began=began)
-        files.json.write_text(text, encoding="utf-8")
-    return 0 if found.ok else 1
+        found = soak(target, seconds, seed=asked.seed, processes=processes, say=printer.say)
+    problems = [*files.write_soak(to_json(found, target, asked=asked.masked(), began=began))]
+    verdict = found.verdict
+    return _ended(0 if found.ok else 1, verdict, [*problems, *_unprinted(printer)], journal)
 
 
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Files:
-    """Where to write what."""
+def _unprinted(printer: Printer) -> list[str]:
+    return [] if printer.problem is None else [f"not all could be printed: {printer.problem.strerror}"]
 
-    json: Path | None
-    markdown: Path | None
-    junit: Path | None
-    badge: Path | None
 
-    def refuse(self, option: str, *, writes: Sequence[str]) -> None:
-        """Raise ConfigurationError for a file that was asked for, but that `option` does not write."""
-        given = {"--json": self.json, "--markdown": self.markdown, "--junit": self.junit, "--badge": self.badge}
-        idle = [name for name, path in given.items() if path is not None and name not in writes]
-        if idle:
-            instead = f"of these files it writes {' and '.join(writes)} alone" if writes else "it writes no file"
-            raise ConfigurationError(f"{option} cannot go with {' or '.join(idle)}: {instead}")
-
-    def refuse_missing_folders(self) -> None:
-        """Raise ConfigurationError now for what could not be written after minutes of testing."""
-        for path in (self.json, self.markdown, self.junit, self.badge):
-            if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-                raise ConfigurationError(f"{path} cannot be written: {path.absolute().parent} must be a folder")
-
-    def write(self, report: Report) -> None:
-        """Write what was asked for; JUnit's file is pytest's."""
-        from drumbeat_conformance.report import badge_json, badge_svg, to_json, to_markdown
-
-        badge = badge_svg if self.badge is not None and self.badge.suffix == ".svg" else badge_json
-        for path, text in ((self.json, to_json), (self.markdown, to_markdown), (self.badge, badge)):
-            if path is not None:
-                path.write_text(text(report), encoding="utf-8")
+def _ended(status: int, verdict: str, problems: Sequence[str], journal: Journal) -> int:
+    """Return the status of a run that is over; raise NotTold, with that of a broken promise first, for problems."""
+    told = (status or NOT_TOLD) if problems else status
+    journal.over(told)
+    if problems:
+        raise NotTold(problems, verdict, status=told)
+    return status

@@ -17,7 +17,8 @@ from drumbeat import ConfigurationError
 from drumbeat._plugins import load_backend_factory, nearest
 from drumbeat._url import BackendURL
 from drumbeat.hookspecs import BackendFactory
-from drumbeat_conformance.target import StartServer, Target
+from drumbeat_conformance._started import checked
+from drumbeat_conformance.target import StartServer, Target, may_be_in_process, refuse_lease
 
 if TYPE_CHECKING:
     from drumbeat_conformance.guarantee import Guarantee, Tier
@@ -50,16 +51,23 @@ class Asked:
 
     def target(self) -> Target:
         """Return what is tested; raise ConfigurationError for what cannot work."""
-        start = None if self.server is None else cast("StartServer", loaded(self.server, option="--server"))
+        start = None
+        if self.server is not None:
+            given = cast("StartServer", loaded(self.server, option="--server"))
+            start = checked(given, name=f"--server {self.server}")
         factory = None if self.backend is None else cast("BackendFactory", loaded(self.backend, option="--backend"))
         target = Target.of(self.name, own=start)
         if factory is None:
             load_backend_factory(target.scheme)
-        if self.lease_ttl is not None and self.lease_ttl <= 0:
-            raise ConfigurationError(f"--lease-ttl is {self.lease_ttl:g}; a lease lasts some seconds")
+        if self.in_process and not may_be_in_process(self.name):
+            raise ConfigurationError(
+                f"--in-process: other processes reach a store of {target.scheme}://, so that is tested as well"
+            )
         target = replace(target, factory=factory, in_process=self.in_process or target.in_process)
         target = target.with_fake_time() if self.fake_time else target
-        return target if self.lease_ttl is None else replace(target, ttl=self.lease_ttl)
+        target = target if self.lease_ttl is None else replace(target, ttl=self.lease_ttl)
+        refuse_lease(target)
+        return target
 
     def masked(self) -> str:
         """Return the name or URL, with any password masked."""
@@ -120,8 +128,8 @@ def loaded(reference: str, *, option: str) -> object:
         sys.path.insert(0, "")
     try:
         found: object = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(f"{option} {reference} cannot be loaded: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise ConfigurationError(f"{option} {reference} cannot be loaded: {type(error).__name__}: {error}") from error
     if not callable(found):
         raise ConfigurationError(f"{option} {reference} is {found!r}, which cannot be called")
     return found

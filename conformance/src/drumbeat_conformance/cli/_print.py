@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, TextIO
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from drumbeat_conformance.report import Report
     from drumbeat_conformance.run import Outcome, Run
 
-__all__ = ["Progress", "catalogue", "summary"]
+__all__ = ["Printer", "Progress", "catalogue", "summary"]
 
 _WORDS: Final = {
     "passed": "holds",
@@ -29,11 +30,40 @@ _WORDS: Final = {
 }
 
 
-class Progress:
-    """Prints each outcome as it becomes known; to the stream of now, whatever pytest captures later."""
+class Printer:
+    """Prints lines at once to a stream as it is now, whatever pytest captures later; one that fails is noted, once.
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = os.fdopen(os.dup(stream.fileno()), "w", encoding=stream.encoding, errors="backslashreplace")
+    Nothing is lost by that: what is tested goes on, and its outcome is written to the files all the same.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        # A stream that was closed before this program started is None.
+        self._stream = None if stream is None else _duplicate(stream)
+        #: What kept the lines from being printed; None while all were.
+        self.problem: OSError | None = None
+
+    def say(self, *lines: str) -> None:
+        """Print lines."""
+        if self._stream is None or self.problem is not None:
+            return
+        try:
+            self._stream.writelines(f"{line}\n" for line in lines)
+            self._stream.flush()
+        except OSError as error:
+            self.problem = error
+
+    def close(self) -> None:
+        """Let go of the stream."""
+        if self._stream is not None:
+            with suppress(OSError):
+                self._stream.close()
+
+
+class Progress:
+    """Prints each outcome as it becomes known."""
+
+    def __init__(self, printer: Printer) -> None:
+        self._printer = printer
         self._lock = threading.Lock()
         self._told = 0
 
@@ -41,21 +71,15 @@ class Progress:
         """Print one outcome."""
         with self._lock:
             if not self._told and run.profile is not None:
-                self.say(f"testing {len(run.guarantees)} guarantees on {run.target.scheme}://, {run.profile.server}")
+                server = run.profile.server
+                self._printer.say(f"testing {len(run.guarantees)} guarantees on {run.target.scheme}://, {server}")
             self._told += 1
             place = f"[{self._told:{len(str(len(run.guarantees)))}}/{len(run.guarantees)}]"
             why = f" ({outcome.reason})" if outcome.result == "left out" else ""
             one = outcome.guarantee
-            self.say(f"{place} {_WORDS[outcome.result]:8} {outcome.seconds:6.2f} s  {one.id}: {one.title}{why}")
-
-    def say(self, line: str) -> None:
-        """Print one line at once."""
-        self._stream.write(f"{line}\n")
-        self._stream.flush()
-
-    def close(self) -> None:
-        """Let go of the stream."""
-        self._stream.close()
+            self._printer.say(
+                f"{place} {_WORDS[outcome.result]:8} {outcome.seconds:6.2f} s  {one.id}: {one.title}{why}"
+            )
 
 
 def summary(report: Report, failures: Mapping[str, str]) -> list[str]:
@@ -81,6 +105,10 @@ def summary(report: Report, failures: Mapping[str, str]) -> list[str]:
 def catalogue(guarantees: Sequence[Guarantee]) -> list[str]:
     """Return one line for each guarantee."""
     return in_columns([(one.id, one.tier, one.claim.label if one.claim else "must", one.title) for one in guarantees])
+
+
+def _duplicate(stream: TextIO) -> TextIO:
+    return os.fdopen(os.dup(stream.fileno()), "w", encoding=stream.encoding, errors="backslashreplace")
 
 
 def _families(report: Report) -> list[tuple[str, ...]]:

@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import pytest
+from _pytest._code.code import ExceptionChainRepr, ReprEntry
 
-from drumbeat import ConfigurationError, DrumbeatError, Unavailable
-from drumbeat_conformance.plugin import LISTENERS, GuaranteeItem, GuaranteesOfClass
-from drumbeat_conformance.servers import CouldNotRun, ServerFailed
+from drumbeat import DrumbeatError
+from drumbeat_conformance._where import portable
+from drumbeat_conformance.cli._errors import UNEXPECTED, NoVerdict, plain
+from drumbeat_conformance.plugin import ANNOUNCERS, AUDIT, LISTENERS, GuaranteeItem, GuaranteesOfClass
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from drumbeat_conformance.cli._asked import Asked
+    from drumbeat_conformance.cli._journal import Journal
     from drumbeat_conformance.run import Outcome, Run
     from drumbeat_conformance.suite import Conformance
 
@@ -36,29 +39,39 @@ def test_class() -> type[Conformance]:
 class Session:
     """One run of pytest for what was asked; `tell` is called with each outcome as soon as it is known."""
 
-    def __init__(self, asked: Asked, *, junit: Path | None, tell: Callable[[Run, Outcome], None]) -> None:
+    def __init__(self, asked: Asked, *, tell: Callable[[Run, Outcome], None], journal: Journal) -> None:
         self._asked = asked
-        self._junit = junit
-        self._tell = tell
+        self._listeners: list[Callable[[Run, Outcome], None]] = [journal.ended, self._listen, tell]
+        self._announcers: list[Callable[[str], None]] = [journal.began]
         #: What came of it, in the order in which outcomes became known.
         self.outcomes: list[Outcome] = []
-        self.run_made: Run | None = None
         #: The text of each failure, by the guarantee's id.
         self.failures: dict[str, str] = {}
+        self._run: Run | None = None
         self._error: BaseException | None = None
 
-    def run(self) -> None:
-        """Test all; raise what kept it from being tested: ConfigurationError, Unavailable, or another DrumbeatError."""
+    def run(self, *, junit: Path) -> Run:
+        """Test all, and have pytest write JUnit's file; raise what kept it from being tested.
+
+        That is a ConfigurationError, an Unavailable or another DrumbeatError, and NoVerdict where outcomes are missing.
+        """
         with _pytest_alone():
-            status = pytest.main(self._arguments(), plugins=[self])
+            status = pytest.main(self._arguments(junit), plugins=[self])
         if self._error is not None:
-            raise _plain(self._error) from self._error
+            raise plain(self._error) from self._error
         if status == pytest.ExitCode.INTERRUPTED:
             raise KeyboardInterrupt
         if status not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
-            raise SystemExit(int(status))
+            raise SystemExit(int(status) or UNEXPECTED)
+        if self._run is None or len(self.outcomes) != len(self._run.guarantees):
+            raise NoVerdict(
+                "pytest ended before all guarantees were tested",
+                [f"{len(self.outcomes)} outcomes are known"],
+                status=UNEXPECTED,
+            )
+        return self._run
 
-    def _arguments(self) -> list[str]:
+    def _arguments(self, junit: Path) -> list[str]:
         ours = tuple(f"drumbeat_conformance.{name}" for name in ("cli._rewriting", "plugin", "servers.plugin"))
         return [
             *("--disable-plugin-autoload", "--import-mode=importlib", "--tb=short", "-p", "no:cacheprovider"),
@@ -66,7 +79,7 @@ class Session:
             # Lists in full: there is nobody who could ask for more by `-v`.
             *("-o", "verbosity_assertions=2"),
             *("-c", os.devnull, f"--rootdir={_HERE}"),
-            *([] if self._junit is None else [f"--junitxml={self._junit}"]),
+            *("--noconftest", f"--junitxml={junit}"),
             str(_HERE / "_given.py"),
         ]
 
@@ -76,8 +89,10 @@ class Session:
     def pytest_configure(self, config: pytest.Config) -> None:
         """Print in our own words, and listen."""
         config.pluginmanager.unregister(name="terminalreporter")
-        listeners: list[Callable[[Run, Outcome], None]] = [self._listen]
-        config.stash[LISTENERS] = listeners
+        # It sees to it that pytest's reports agree with the outcomes, which are taken from the engine itself here.
+        config.pluginmanager.unregister(name=AUDIT)
+        config.stash[LISTENERS] = self._listeners
+        config.stash[ANNOUNCERS] = self._announcers
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, _end)
@@ -106,6 +121,8 @@ class Session:
         report = yield
         if isinstance(item, GuaranteeItem) and isinstance(item.parent, GuaranteesOfClass):
             report.nodeid = f"{item.parent.plan.target.scheme}::{item.name}"
+        if isinstance(report.longrepr, ExceptionChainRepr):
+            _leave_out_paths(report.longrepr)
         return report
 
     def pytest_exception_interact(
@@ -119,18 +136,16 @@ class Session:
             node.session.shouldstop = str(call.excinfo.value)
 
     def _listen(self, run: Run, outcome: Outcome) -> None:
-        self.run_made = run
+        self._run = run
         self.outcomes.append(outcome)
-        self._tell(run, outcome)
 
 
-def _plain(error: BaseException) -> BaseException:
-    """Return an error as the command line tells it: without a traceback, where it is nobody's defect."""
-    if isinstance(error, CouldNotRun):
-        return ConfigurationError(str(error))
-    if isinstance(error, ServerFailed):
-        return Unavailable(str(error), outcome="not_applied")
-    return error
+def _leave_out_paths(shown: ExceptionChainRepr) -> None:
+    """Have a failure name modules, wherever this machine keeps them."""
+    for traceback, crash, _ in shown.chain:
+        locations = [entry.reprfileloc for entry in traceback.reprentries if isinstance(entry, ReprEntry)]
+        for location in filter(None, [crash, *locations]):
+            location.path = portable(location.path)
 
 
 @contextmanager

@@ -32,6 +32,8 @@ def verdict(report: Report) -> str:
     ]
     if known:
         parts.append(_counted(known, "known failure", "known failures"))
+    if report.in_process:
+        parts.append("one process")
     if report.fake_time:
         parts.append("pretended time")
     return ", ".join(parts)

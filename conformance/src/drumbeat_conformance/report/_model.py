@@ -91,6 +91,8 @@ class Report:
     lease_ttl: float
     #: Whether time was only pretended to pass.
     fake_time: bool
+    #: Whether the store was said to be one that a single process reaches, so that no other one took part.
+    in_process: bool
     #: When it began, in ISO 8601 with the offset to UTC.
     began: str
     #: Seconds that it took.
@@ -145,6 +147,7 @@ def report_of(run: Run, outcomes: Sequence[Outcome], *, began: datetime, seconds
         seed=run.seed,
         lease_ttl=run.target.ttl,
         fake_time=run.target.fake_time,
+        in_process=run.target.in_process,
         began=began.isoformat(timespec="seconds"),
         seconds=round(seconds, 3),
         python=platform.python_version(),
