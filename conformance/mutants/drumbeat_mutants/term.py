@@ -343,7 +343,7 @@ def waits_for_a_watch_that_never_comes(patch: Patch) -> None:
 
     def stand(original: Callable[..., None], self: Watches, *rest: object) -> None:
         # As from a server that is busy.
-        time.sleep(0.5)
+        time.sleep(1.0)
         if not self._over.is_set():
             original(self, *rest)
 

@@ -133,9 +133,11 @@ def what_was_done_unheard_is_found_or_undone(arena: Arena) -> None:
     assert session.groups() == ()
     with dropping_replies(link.proxy):
         campaign = arena.background(lambda: session.election("e").campaign())
-        joined = _join(session, "g")
         arena.wait(arena.ttl)
     term = campaign.result(within=8 * arena.ttl)
+    assert session.groups() == ()
+    with dropping_replies(link.proxy):
+        joined = _join(session, "g")
     leader = other.election("e").leader()
     assert leader is not None
     assert ("a", term.token) == (leader.member_id, leader.token)

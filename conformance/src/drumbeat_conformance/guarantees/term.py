@@ -395,6 +395,8 @@ def closing_a_session_ends_its_campaigns(arena: Arena) -> None:
     term = one.election("e").campaign()
     waiting = arena.background(two.election("e").campaign)
     arena.eventually(lambda: asked.waits, within=2 * arena.ttl)
+    # Time to ask for what will wake it.
+    arena.wait(arena.ttl / 10)
     two.close()
     with pytest.raises(drumbeat.Closed):
         waiting.result(within=2 * arena.ttl)
