@@ -19,12 +19,12 @@ SETTINGS = nox.project.load_toml(ROOT / "pyproject.toml")["tool"]["uv"]
 MEMBERS: list[str] = SETTINGS["workspace"]["members"]
 #: Tests wait more than they compute. Which ones stay together says conftest.py.
 SIDE_BY_SIDE = ["--numprocesses=4", "--dist=loadscope"]
-#: What a package alone is tested by, where that is not all that it has: what takes minutes and asks no dependency for
-#: anything is tested once, in the session `tests`, and so is what needs the other packages.
-SLOW = ["randomised", "demo", "sharing"]
+#: What a package alone is tested by, where that is not all that it has: what asks its oldest dependencies for nothing
+#: is tested once, in the session `tests`, and so is what needs the other packages.
+APART = ["cli", "demo", "local", "randomised", "sharing"]
 OWN_TESTS = {
-    "core": ["core/tests", *(f"--ignore=core/tests/{folder}" for folder in SLOW)],
-    "conformance": ["conformance/tests/servers", "conformance/tests/checker", "conformance/tests/faults"],
+    "core": ["core/tests", *(f"--ignore=core/tests/{folder}" for folder in APART)],
+    "conformance": [f"conformance/tests/{tests}" for tests in ("servers", "faults", "suite/test_rules.py")],
 }
 #: The backends that several processes share.
 TARGETS = ["local", "redis", "zookeeper", "memcached", "etcd"]
