@@ -48,7 +48,7 @@ class Needs(Enum):
     LINK = "a server that is reached by TCP, so that a proxy can stand between"
     SERVER = "a server that the suite may freeze, kill, wipe and start again"
     WALL_CLOCK = "a server whose wall clock the suite may step (libfaketime, and the server as a program)"
-    OPERATOR = "a way to the stored data around the backend (Target.operator)"
+    OPERATOR = "a way to the stored data around the backend (the setting `operator`)"
     COMPARE_AND_SET = "a store that `drumbeat.cas.CompareAndSetBackend` makes a backend of"
 
 

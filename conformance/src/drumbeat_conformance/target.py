@@ -155,9 +155,14 @@ class Target:
 
         The names are redis, memcached, zookeeper and etcd, whose servers are started as the environment says (see
         `drumbeat_conformance.servers`), and local, memory and memory-cas. A server behind a URL is not disturbed;
-        `own` starts servers for the guarantees that do so. `{tmp}` in a URL stands for a new and empty folder, one for
-        each guarantee. Raises ConfigurationError for what is neither.
+        `own` starts servers for the guarantees that do so, and for all where the URL names none, as in `mystore://`.
+        `{tmp}` in a URL stands for a new and empty folder, one for each guarantee. Raises ConfigurationError for
+        anything else.
         """
+        if own is not None and name.endswith("://"):
+            scheme = name.removesuffix("://")
+            target = cls(scheme=scheme, calm=lambda: _started(own), own=own)
+            return replace(target, ttl=_TTLS.get(scheme, 1.0), operator=operators.KNOWN.get(scheme))
         if "://" in name:
             scheme = name.partition("://")[0]
             if FOLDER in name:
@@ -182,7 +187,9 @@ class Target:
                 scheme=name, calm=lambda: _given(Site(f"{name}://{uuid.uuid4()}")), private=True, in_process=True
             )
         known = ", ".join([*_SERVERS, "local", *sorted(_IN_PROCESS)])
-        raise ConfigurationError(f"{name!r} is neither a URL nor one of {known}")
+        raise ConfigurationError(
+            f"{name!r} is neither a URL nor one of {known}; with a start of servers of your own it may be SCHEME://"
+        )
 
     def serves(self, site: Site) -> bool:
         """Return whether a server stands behind a place of this target, rather than a file or this process."""

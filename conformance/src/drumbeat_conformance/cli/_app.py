@@ -120,6 +120,9 @@ def conformance(
     backend: str | None = typer.Option(
         None, "--backend", metavar="MODULE:CLASS", help="The backend, where no installed package announces it."
     ),
+    operator: str | None = typer.Option(
+        None, "--operator", metavar="MODULE:CLASS", help="Reads and writes stored data without the backend."
+    ),
     in_process: bool = options.flag("--in-process", meaning="Only the process that made a store reaches it."),
     fake_time: bool = options.flag(
         "--fake-time", meaning="Pretend that time passes, for a store that takes it from config.clock."
@@ -152,6 +155,7 @@ def conformance(
         in_process=in_process,
         server=server,
         backend=backend,
+        operator=operator,
         known_failures=known_failures,
     )
     seconds = None if soak is None else duration(soak)

@@ -6,7 +6,7 @@ import re
 import shlex
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -22,6 +22,7 @@ from drumbeat_conformance.target import StartServer, Target, may_be_in_process, 
 
 if TYPE_CHECKING:
     from drumbeat_conformance.guarantee import Guarantee, Tier
+    from drumbeat_conformance.operators import Operator
     from drumbeat_conformance.run import KnownFailure
     from drumbeat_conformance.suite import Conformance
 
@@ -44,9 +45,10 @@ class Asked:
     lease_ttl: float | None = None
     fake_time: bool = False
     in_process: bool = False
-    #: `MODULE:NAME` of what starts servers, and of the backend's class.
+    #: `MODULE:NAME` of what starts servers, of the backend's class, and of what makes an operator from a URL.
     server: str | None = None
     backend: str | None = None
+    operator: str | None = None
     known_failures: Path | None = None
 
     def target(self) -> Target:
@@ -63,7 +65,11 @@ class Asked:
             raise ConfigurationError(
                 f"--in-process: other processes reach a store of {target.scheme}://, so that is tested as well"
             )
-        target = replace(target, factory=factory, in_process=self.in_process or target.in_process)
+        operator = target.operator
+        if self.operator is not None:
+            operator = cast("Callable[[str], Operator]", loaded(self.operator, option="--operator"))
+        in_process = self.in_process or target.in_process
+        target = replace(target, factory=factory, operator=operator, in_process=in_process)
         target = target.with_fake_time() if self.fake_time else target
         target = target if self.lease_ttl is None else replace(target, ttl=self.lease_ttl)
         refuse_lease(target)
@@ -78,7 +84,12 @@ class Asked:
         tier = "all" if len(self.tiers) > 1 else "".join(self.tiers)
         words = [self.masked(), "--tier", tier, "--seed", str(self.seed)]
         words += [word for one in self.only for word in ("--only", one)]
-        for option, value in (("--lease-ttl", self.lease_ttl), ("--server", self.server), ("--backend", self.backend)):
+        for option, value in (
+            ("--lease-ttl", self.lease_ttl),
+            ("--server", self.server),
+            ("--backend", self.backend),
+            ("--operator", self.operator),
+        ):
             words += [] if value is None else [option, f"{value:g}" if isinstance(value, float) else value]
         words += [] if self.known_failures is None else ["--known-failures", str(self.known_failures)]
         words += ["--in-process"] * self.in_process + ["--fake-time"] * self.fake_time

@@ -99,7 +99,8 @@ def of_writes_that_race_one_is_applied(arena: Arena) -> None:
         return store.compare_and_set(keys[turn], b"made", None, timeout=TIMEOUT) is not None
 
     makers = [partial(make, store) for store in stores]
-    assert [sum(made) for made in race(arena, makers, turns=range(_KEYS))] == [1] * _KEYS
+    for turn, made in enumerate(race(arena, makers, turns=range(_KEYS))):
+        assert sum(made) == 1, f"{sum(made)} of {_WRITERS} writers were told that they had made the key new-{turn}"
     key = _key(arena, "sum")
     stores[0].compare_and_set(key, b"0", None, timeout=TIMEOUT)
 

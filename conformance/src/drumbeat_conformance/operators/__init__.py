@@ -1,7 +1,7 @@
 """Operators: somebody with full rights at a server who does not use Drumbeat, for what guarantees cannot do through it.
 
-`KNOWN` holds those of our backends. For another backend write a class with the methods of `Operator`, and give
-`Target.operator` what makes one from a URL.
+`KNOWN` holds those of our backends. For another backend write a class with the methods of `Operator`, and name what
+makes one from a URL: as `operator` of the test class, or by `--operator MODULE:CLASS` on the command line.
 """
 
 from __future__ import annotations
