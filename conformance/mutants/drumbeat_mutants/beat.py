@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from drumbeat._cas.base import Base
 from drumbeat._cas.call import Snapshot
-from drumbeat._errors import Unavailable
+from drumbeat._errors import ConfigurationError, Conflict, Unavailable
+from drumbeat._events import State
 from drumbeat._facade import Backend
 from drumbeat._group import Group, GroupWatch
 from drumbeat._incarnation import Incarnation
 from drumbeat._keeper import Keeper
+from drumbeat._timing import Timing
 from drumbeat.hookspecs import (
     Beat,
     Holdings,
@@ -128,6 +130,205 @@ def takes_the_nearest_ttl(patch: Patch) -> None:
         return original(self, replace(request, ttl=ttl))
 
     patch.wrap(MemoryBackend, "open_session", open_session)
+
+
+@mutant("keeps-whole-seconds", breaks="BEAT-34", like="hazard: memcached, whole seconds")
+def keeps_whole_seconds(patch: Patch) -> None:
+    """The store keeps TTLs as whole seconds, rounded down, where the lease says the fraction."""
+    _let_the_ttl_be(patch, lambda _, ttl: float(int(ttl)) or ttl)
+
+
+@mutant("keeps-sixteen-bits-of-milliseconds", breaks="BEAT-35")
+def keeps_sixteen_bits_of_milliseconds(patch: Patch) -> None:
+    """A TTL is kept in sixteen bits of milliseconds, so that one of more than a minute begins again at nothing."""
+    _let_the_ttl_be(patch, lambda _, ttl: ttl * 1000 % 65_536 / 1000)
+
+
+@mutant("keeps-the-ttl-of-the-superseded", breaks="BEAT-34")
+def keeps_the_ttl_of_the_superseded(patch: Patch) -> None:
+    """A session that reopens has the TTL that it had before, where the lease says the new one."""
+    _let_the_ttl_be(patch, lambda before, ttl: ttl if before is None else before)
+
+
+def _let_the_ttl_be(patch: Patch, ttl: Callable[[float | None, float], float]) -> None:
+    """Keep another TTL than the lease says, made from that of the session before, if there is one, and the wish."""
+
+    def open_session(original: Callable[..., Lease], self: MemoryBackend, request: SessionRequest) -> Lease:
+        with self._store.call(self._namespace) as space:
+            old = space.sessions.get(request.supersedes or "")
+        lease = original(self, request)
+        with self._store.call(self._namespace) as space:
+            session = space.sessions[request.incarnation]
+            session.ttl = ttl(old.ttl if old else None, lease.ttl)
+            session.deadline = self._store.clock.now() + session.ttl
+        return lease
+
+    patch.wrap(MemoryBackend, "open_session", open_session)
+
+
+@mutant("saves-heartbeats", breaks=("BEAT-5", "BEAT-16", "LEAD-22"))
+def saves_heartbeats(patch: Patch) -> None:
+    """A heartbeat within a fifth of the TTL after the last renewal is answered, and renews nothing."""
+
+    def heartbeat(original: Callable[..., Beat], self: MemoryBackend, lease: Lease, holdings: Holdings) -> Beat:
+        with self._store.call(self._namespace) as space:
+            session = space.live(lease)
+            before = session.deadline
+            spared = before - self._store.clock.now() > 0.8 * session.ttl
+        beat = original(self, lease, holdings)
+        if spared:
+            with self._store.call(self._namespace):
+                session.deadline = before
+        return beat
+
+    patch.wrap(MemoryBackend, "heartbeat", heartbeat)
+
+
+@mutant("batches-heartbeats", breaks=("BEAT-5", "BEAT-16", "LEAD-22"))
+def batches_heartbeats(patch: Patch) -> None:
+    """From the second one on, heartbeats are sent on when the next is due: each renews from the one before."""
+    last: dict[str, float] = {}
+
+    def heartbeat(original: Callable[..., Beat], self: MemoryBackend, lease: Lease, holdings: Holdings) -> Beat:
+        now = self._store.clock.now()
+        beat = original(self, lease, holdings)
+        before = last.get(lease.incarnation)
+        last[lease.incarnation] = now
+        if before is not None:
+            with self._store.call(self._namespace) as space:
+                space.sessions[lease.incarnation].deadline = max(now + 0.7 * lease.ttl, before + lease.ttl)
+        return beat
+
+    patch.wrap(MemoryBackend, "heartbeat", heartbeat)
+
+
+@mutant("answers-heartbeats-with-no-member-id", breaks="BEAT-12")
+def answers_heartbeats_with_no_member_id(patch: Patch) -> None:
+    """The lease in the answer to a heartbeat has an empty member id."""
+
+    def heartbeat(original: Callable[..., Beat], self: MemoryBackend, lease: Lease, holdings: Holdings) -> Beat:
+        beat = original(self, lease, holdings)
+        return replace(beat, lease=replace(beat.lease, member_id=""))
+
+    patch.wrap(MemoryBackend, "heartbeat", heartbeat)
+
+
+@mutant("refuses-the-limits-themselves", breaks="BEAT-35")
+def refuses_the_limits_themselves(patch: Patch) -> None:
+    """A TTL that is exactly at a stated limit is refused."""
+
+    def open_session(original: Callable[..., Lease], self: MemoryBackend, request: SessionRequest) -> Lease:
+        limits = self.describe_backend().limits
+        if request.ttl in (limits.min_ttl, limits.max_ttl):
+            raise ConfigurationError(f"a TTL of {request.ttl:g} s is outside: {limits.min_ttl:g} to {limits.max_ttl:g}")
+        return original(self, request)
+
+    patch.wrap(MemoryBackend, "open_session", open_session)
+
+
+@mutant("supersedes-before-it-looks-at-the-ttl", breaks="BEAT-15")
+def supersedes_before_it_looks_at_the_ttl(patch: Patch) -> None:
+    """A request to open whose TTL is refused has ended the superseded session already."""
+
+    def open_session(original: Callable[..., Lease], self: MemoryBackend, request: SessionRequest) -> Lease:
+        if request.supersedes:
+            with self._store.call(self._namespace) as space:
+                space.end(request.supersedes)
+        return original(self, request)
+
+    patch.wrap(MemoryBackend, "open_session", open_session)
+
+
+@mutant("replaces-before-it-looks-at-the-ttl", breaks="BEAT-15")
+def replaces_before_it_looks_at_the_ttl(patch: Patch) -> None:
+    """A request to replace whose TTL is refused has ended the live session already."""
+
+    def open_session(original: Callable[..., Lease], self: MemoryBackend, request: SessionRequest) -> Lease:
+        with self._store.call(self._namespace) as space:
+            for one in list(space.sessions.values()):
+                if request.replace and one.member_id == request.member_id and one.incarnation != request.incarnation:
+                    space.end(one.incarnation)
+        return original(self, request)
+
+    patch.wrap(MemoryBackend, "open_session", open_session)
+
+
+@mutant("reopens-with-twice-the-ttl", breaks="BEAT-12")
+def reopens_with_twice_the_ttl(patch: Patch) -> None:
+    """A session that reopens is given another TTL than the one that was asked for, as it could have been."""
+
+    def open_session(original: Callable[..., Lease], self: MemoryBackend, request: SessionRequest) -> Lease:
+        return original(self, replace(request, ttl=2 * request.ttl) if request.supersedes else request)
+
+    patch.wrap(MemoryBackend, "open_session", open_session)
+
+
+@mutant("conflicts-say-the-askers-ttl", breaks="BEAT-36")
+def conflicts_say_the_askers_ttl(patch: Patch) -> None:
+    """A conflict gives the asker's own TTL for the time in which the other session can lapse."""
+
+    def open_session(original: Callable[..., Lease], self: MemoryBackend, request: SessionRequest) -> Lease:
+        try:
+            return original(self, request)
+        except Conflict as error:
+            raise Conflict(request.member_id, incarnation=error.incarnation, retry_after=request.ttl) from None
+
+    patch.wrap(MemoryBackend, "open_session", open_session)
+
+
+@mutant("retries-heartbeats-late", breaks="BEAT-28")
+def retries_heartbeats_late(patch: Patch) -> None:
+    """After a heartbeat that failed the next one is sent half a TTL later."""
+
+    def failed(original: Callable[..., None], self: Keeper, incarnation: Incarnation, error: Exception) -> None:
+        original(self, incarnation, error)
+        incarnation.next_beat = self.clock.now() + incarnation.timing.ttl / 2
+
+    patch.wrap(Keeper, "_beat_failed", failed)
+
+
+@mutant("doubles-the-request-timeout", breaks="BEAT-37")
+def doubles_the_request_timeout(patch: Patch) -> None:
+    """Requests get twice the timeout that was set, for which the TTL has no room."""
+    usual = Timing.plan
+
+    def plan(**given: float | None) -> Timing:
+        timing = usual(**given)  # type: ignore[arg-type]
+        return replace(timing, request_timeout=2 * timing.request_timeout)
+
+    patch(Timing, "plan", staticmethod(plan))
+
+
+@mutant("stops-rejoining-at-the-first-failure", breaks="BEAT-38")
+def stops_rejoining_at_the_first_failure(patch: Patch) -> None:
+    """The first group that cannot be rejoined keeps those after it from being so, until it can."""
+
+    def rejoin(self: Keeper, incarnation: Incarnation) -> None:
+        if not incarnation.rejoin_due or not self._membership.acquire(blocking=False):
+            return
+        try:
+            for group, value in self.wanted.items():
+                if not incarnation.has_place(group):
+                    self.join(incarnation, group, value, incarnation.timing.request_timeout)
+            incarnation.rejoin_due = False
+        finally:
+            self._membership.release()
+
+    patch(Keeper, "_rejoin", rejoin)
+
+
+@mutant("forgets-what-was-updated-in-an-outage", breaks="BEAT-38")
+def forgets_what_was_updated_in_an_outage(patch: Patch) -> None:
+    """A group is rejoined without what was updated while the session was suspended."""
+
+    def update(original: Callable[..., object], self: Group, metadata: object) -> object:
+        before, state = self._keeper.wanted.get(self.name), self._keeper.state
+        answer = original(self, metadata)
+        if before is not None and state is State.SUSPENDED:
+            self._keeper.wanted[self.name] = before
+        return answer
+
+    patch.wrap(Group, "update", update)
 
 
 # Opening -----------------------------------------------------------------------------------------------------

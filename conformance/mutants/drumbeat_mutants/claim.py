@@ -40,3 +40,16 @@ def does_not_claim_what_it_has(patch: Patch) -> None:
 def states_the_usual_time(patch: Patch) -> None:
     """As its bound a backend states the time that a failover usually takes, half a TTL, and not the worst."""
     patch(drumbeat.memory, "PROFILE", replace(PROFILE, failover=Bound(0.5, 0.0)))
+
+
+@mutant("polls-once-an-hour", breaks="CLAIM-3")
+def polls_once_an_hour(patch: Patch) -> None:
+    """As its poll interval a backend states an hour, so that sessions without a hint look hardly ever."""
+    patch(drumbeat.memory, "PROFILE", replace(PROFILE, limits=replace(PROFILE.limits, poll_interval=3600.0)))
+
+
+@mutant("states-an-hour", breaks="CLAIM-3")
+def states_an_hour(patch: Patch) -> None:
+    """As its bounds a backend states an hour, which it keeps whatever it does."""
+    hour = Bound(1.0, 3600.0)
+    patch(drumbeat.memory, "PROFILE", replace(PROFILE, failover=hour, eviction=hour))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import drumbeat._group
 from drumbeat._cas import records
@@ -18,16 +19,23 @@ from drumbeat._incarnation import Incarnation
 from drumbeat._keeper import Keeper
 from drumbeat.cas import MemoryCasBackend
 from drumbeat.hookspecs import (
+    BackendConfig,
     Beat,
     GroupRecord,
     GroupSubject,
     Holdings,
     Joined,
+    LeaderRecord,
     Lease,
     Left,
     Membership,
+    Proclaimed,
+    Seat,
     SessionRequest,
     Updated,
+    Vacant,
+    Waiting,
+    Won,
 )
 from drumbeat.memory import MemoryBackend, _Member, _Space
 from drumbeat_mutants import Patch, mutant
@@ -402,3 +410,158 @@ def replacing_inherits(patch: Patch) -> None:
         return lease
 
     patch.wrap(MemoryBackend, "open_session", open_session)
+
+
+@mutant("member-ids-fold-case", breaks="GROUP-32", like="hazard: a collation that ignores case")
+def member_ids_fold_case(patch: Patch) -> None:
+    """Member ids that differ in case are one, for who opens a session."""
+
+    def open_session(original: Callable[..., Lease], self: MemoryBackend, request: SessionRequest) -> Lease:
+        with self._store.call(self._namespace) as space:
+            for other in space.sessions.values():
+                alike = other.member_id.lower() == request.member_id.lower() and other.member_id != request.member_id
+                if alike and other.incarnation != request.supersedes:
+                    raise Conflict(request.member_id, incarnation=other.incarnation, retry_after=1.0)
+        return original(self, request)
+
+    patch.wrap(MemoryBackend, "open_session", open_session)
+
+
+@mutant("member-ids-stripped", breaks="GROUP-32")
+def member_ids_stripped(patch: Patch) -> None:
+    """Member ids lose the spaces at their ends in views."""
+
+    def read_group(original: Callable[..., GroupRecord], self: MemoryBackend, group: str) -> GroupRecord:
+        members = original(self, group).members
+        return GroupRecord(tuple(replace(member, member_id=member.member_id.strip()) for member in members))
+
+    patch.wrap(MemoryBackend, "read_group", read_group)
+
+
+@mutant("member-id-percent", breaks="GROUP-32")
+def member_id_percent(patch: Patch) -> None:
+    """A member id in the leader's record is unquoted once more often than it was quoted."""
+
+    def read_leader(
+        original: Callable[..., LeaderRecord | Vacant], self: MemoryBackend, election: str
+    ) -> LeaderRecord | Vacant:
+        leader = original(self, election)
+        return replace(leader, member_id=unquote(leader.member_id)) if isinstance(leader, LeaderRecord) else leader
+
+    patch.wrap(MemoryBackend, "read_leader", read_leader)
+
+
+@mutant("waiting-holder-member-percent", breaks="GROUP-32")
+def waiting_holder_member_percent(patch: Patch) -> None:
+    """The holder that a candidate is told of has its member id cut off at a slash."""
+
+    def campaign(original: Callable[..., Won | Waiting], self: MemoryBackend, *arguments: object) -> Won | Waiting:
+        answer = original(self, *arguments)
+        if isinstance(answer, Waiting) and isinstance(answer.holder, LeaderRecord):
+            first = answer.holder.member_id.split("/")[0]
+            return replace(answer, holder=replace(answer.holder, member_id=first))
+        return answer
+
+    patch.wrap(MemoryBackend, "campaign", campaign)
+
+
+@mutant("a-leave-unquotes", breaks="GROUP-7")
+def a_leave_unquotes(patch: Patch) -> None:
+    """Leaving unquotes the name of the group once more often than joining has quoted it."""
+
+    def leave_group(original: Callable[..., Left], self: MemoryBackend, lease: Lease, group: str) -> Left:
+        return original(self, lease, unquote(group))
+
+    patch.wrap(MemoryBackend, "leave_group", leave_group)
+
+
+@mutant("an-update-cuts-names-off", breaks="GROUP-7")
+def an_update_cuts_names_off(patch: Patch) -> None:
+    """Updating cuts the name of a group off after 64 letters, as joining does not."""
+
+    def update_member(
+        original: Callable[..., Updated], self: MemoryBackend, lease: Lease, group: str, value: bytes
+    ) -> Updated:
+        return original(self, lease, group[:64], value)
+
+    patch.wrap(MemoryBackend, "update_member", update_member)
+
+
+# What is mixed up --------------------------------------------------------------------------------------------
+
+
+def _rename_namespaces(patch: Patch, renamed: Callable[[str], str]) -> None:
+    def init(original: Callable[..., None], self: MemoryBackend, config: BackendConfig) -> None:
+        original(self, config)
+        self._namespace = renamed(self._namespace)
+
+    patch.wrap(MemoryBackend, "__init__", init)
+
+
+@mutant("namespaces-fold-case", breaks="GROUP-33")
+def namespaces_fold_case(patch: Patch) -> None:
+    """Namespaces are compared without case."""
+    _rename_namespaces(patch, str.lower)
+
+
+@mutant("namespaces-by-first-part", breaks="GROUP-33")
+def namespaces_by_first_part(patch: Patch) -> None:
+    """Only what stands before a slash counts of a namespace."""
+    _rename_namespaces(patch, lambda namespace: namespace.split("/")[0])
+
+
+@mutant("namespaces-are-cut-off", breaks="GROUP-33")
+def namespaces_are_cut_off(patch: Patch) -> None:
+    """Namespaces are cut off after forty letters."""
+    _rename_namespaces(patch, lambda namespace: namespace[:40])
+
+
+@mutant("value-shared-with-group-of-that-name", breaks="GROUP-34")
+def value_shared_with_group_of_that_name(patch: Patch) -> None:
+    """A session has one value for each name: that of its membership is that of its seat."""
+
+    def join_group(
+        original: Callable[..., Joined], self: MemoryBackend, lease: Lease, group: str, *rest: object
+    ) -> Joined:
+        answer = original(self, lease, group, *rest)
+        value = rest[-1]
+        assert isinstance(value, bytes)
+        with self._store.call(self._namespace) as space:
+            place = space.elections.get(group)
+            if place is not None and place.holder is not None and place.holder.incarnation == lease.incarnation:
+                place.value = value
+        return answer
+
+    patch.wrap(MemoryBackend, "join_group", join_group)
+
+
+@mutant("leave-withdraws", breaks="GROUP-34")
+def leave_withdraws(patch: Patch) -> None:
+    """Leaving a group gives up the seat of the same name: all keys of a session under a name are deleted."""
+
+    def leave_group(original: Callable[..., Left], self: MemoryBackend, lease: Lease, group: str) -> Left:
+        left = original(self, lease, group)
+        with self._store.call(self._namespace) as space:
+            place = space.elections.get(group)
+            if place is not None and place.holder is not None and place.holder.incarnation == lease.incarnation:
+                space.forget(group, place.holder)
+        return left
+
+    patch.wrap(MemoryBackend, "leave_group", leave_group)
+
+
+@mutant("locks-and-elections-share-value", breaks="LOCK-7")
+def locks_and_elections_share_value(patch: Patch) -> None:
+    """A proclaim in an election also changes the value of the lock with that name."""
+
+    def proclaim(
+        original: Callable[..., Proclaimed], self: MemoryBackend, lease: Lease, seat: Seat, value: bytes
+    ) -> Proclaimed:
+        answer = original(self, lease, seat, value)
+        with self._store.call(self._namespace) as space:
+            lock = space.elections.get(seat.election.replace("election/", "lock/"))
+            if lock is not None and answer.was_held:
+                lock.value = value
+        return answer
+
+    patch.wrap(MemoryBackend, "proclaim", proclaim)

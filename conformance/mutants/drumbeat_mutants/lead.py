@@ -15,6 +15,8 @@ from drumbeat.hookspecs import (
     LeaderSubject,
     Lease,
     Proclaimed,
+    Reaped,
+    ReapTicket,
     Resigned,
     Seat,
     Vacant,
@@ -544,3 +546,76 @@ def frees_one_at_a_time(patch: Patch) -> None:
         original(space, lease, replace(holdings, seats=(*holdings.seats, *abandoned[1:])))
 
     patch.wrap(drumbeat.memory, "_remove_abandoned", remove)
+
+
+@mutant("forgets-the-counter-of-an-abandoned-seat", breaks="LEAD-3")
+def forgets_the_counter_of_an_abandoned_seat(patch: Patch) -> None:
+    """A heartbeat that frees an abandoned seat removes the election's record, and its last token with it."""
+
+    def remove(original: Callable[..., None], space: _Space, lease: Lease, holdings: Holdings) -> None:
+        held = [place for place in space.elections.values() if place.holder is not None]
+        original(space, lease, holdings)
+        for place in held:
+            if place.holder is None:
+                place.token = 0
+
+    patch.wrap(drumbeat.memory, "_remove_abandoned", remove)
+
+
+@mutant("forgets-the-counter-of-a-reaped-seat", breaks="LEAD-3")
+def forgets_the_counter_of_a_reaped_seat(patch: Patch) -> None:
+    """Reaping a holder removes the election's record, and its last token with it."""
+
+    def reap(original: Callable[..., Reaped], self: MemoryBackend, ticket: ReapTicket) -> Reaped:
+        with self._store.call(self._namespace) as space:
+            held = [
+                place
+                for place in space.elections.values()
+                if place.holder and place.holder.incarnation == ticket.incarnation and not place.queue
+            ]
+        answer = original(self, ticket)
+        for place in held:
+            place.token = 0
+        return answer
+
+    patch.wrap(MemoryBackend, "reap_session", reap)
+
+
+@mutant("tells-candidates-their-own-ttl", breaks="LEAD-7")
+def tells_candidates_their_own_ttl(patch: Patch) -> None:
+    """A candidate is told its own TTL, and not what is left of the holder's."""
+
+    def campaign(original: Campaign, self: MemoryBackend, lease: Lease, *rest: object) -> Won | Waiting:
+        answer = original(self, lease, *rest)
+        return replace(answer, retry_after=lease.ttl) if isinstance(answer, Waiting) else answer
+
+    patch.wrap(MemoryBackend, "campaign", campaign)
+
+
+@mutant("tells-candidates-half-of-the-time", breaks="LEAD-7")
+def tells_candidates_half_of_the_time(patch: Patch) -> None:
+    """A candidate is told half of what is left of the holder's lease."""
+
+    def campaign(original: Campaign, self: MemoryBackend, lease: Lease, *rest: object) -> Won | Waiting:
+        answer = original(self, lease, *rest)
+        if isinstance(answer, Waiting) and answer.retry_after is not None:
+            return replace(answer, retry_after=answer.retry_after / 2)
+        return answer
+
+    patch.wrap(MemoryBackend, "campaign", campaign)
+
+
+@mutant("keeps-eight-bits-of-an-attempt", breaks="LEAD-55")
+def keeps_eight_bits_of_an_attempt(patch: Patch) -> None:
+    """Of an attempt's number eight bits are compared, so that a later one is taken for an earlier one."""
+
+    def campaign(
+        original: Campaign, self: MemoryBackend, lease: Lease, election: str, attempt: int, *rest: object
+    ) -> Won | Waiting:
+        with self._store.call(self._namespace) as space:
+            holder = space.elections.get(election, _Election()).holder
+        if holder and holder.incarnation == lease.incarnation and holder.attempt % 256 == attempt % 256:
+            return original(self, lease, election, holder.attempt, *rest)
+        return original(self, lease, election, attempt, *rest)
+
+    patch.wrap(MemoryBackend, "campaign", campaign)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -58,3 +59,32 @@ def asks_before_it_opens(patch: Patch) -> None:
         return replace(lease, member_id=request.member_id)
 
     patch.wrap(MemoryBackend, "open_session", open_session)
+
+
+@mutant("keeps-the-group-that-was-read-in-an-attribute", breaks="RACE-4")
+def keeps_the_group_that_was_read_in_an_attribute(patch: Patch) -> None:
+    """The answer to a read waits in an attribute of the backend, which the threads of a session share."""
+    _let_answers_wait(patch, "read_group")
+
+
+@mutant("keeps-the-leader-that-was-read-in-an-attribute", breaks="RACE-4")
+def keeps_the_leader_that_was_read_in_an_attribute(patch: Patch) -> None:
+    """The leader that was read waits in an attribute of the backend, which the threads of a session share."""
+    _let_answers_wait(patch, "read_leader")
+
+
+@mutant("keeps-the-answer-to-a-campaign-in-an-attribute", breaks="RACE-4")
+def keeps_the_answer_to_a_campaign_in_an_attribute(patch: Patch) -> None:
+    """What a campaign was told waits in an attribute of the backend, which the threads of a session share."""
+    _let_answers_wait(patch, "campaign")
+
+
+def _let_answers_wait(patch: Patch, hook: str) -> None:
+    answers: dict[int, object] = {}
+
+    def ask(original: Callable[..., object], self: MemoryBackend, *rest: object) -> object:
+        answers[id(self)] = original(self, *rest)
+        time.sleep(0.002)
+        return answers[id(self)]
+
+    patch.wrap(MemoryBackend, hook, ask)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from drumbeat import Closed, Timeout, Vacant
 from drumbeat._clock import deadline_after
@@ -13,7 +15,18 @@ from drumbeat._election import LeaderWatch
 from drumbeat._group import Group, GroupWatch
 from drumbeat._streams import Stream, Subscription
 from drumbeat._view import Change, Member, View
-from drumbeat.hookspecs import CandidacySubject, GroupSubject, Joined, LeaderSubject, Lease, Proclaimed, Seat, Updated
+from drumbeat.hookspecs import (
+    CandidacySubject,
+    GroupSubject,
+    Joined,
+    LeaderSubject,
+    Lease,
+    Proclaimed,
+    Seat,
+    SessionClosed,
+    SessionRequest,
+    Updated,
+)
 from drumbeat.memory import MemoryBackend, _Candidate, _holds, _Space, _Watch
 from drumbeat_mutants import Patch, mutant
 
@@ -373,3 +386,143 @@ def tells_of_no_empty_metadata(patch: Patch) -> None:
         return None if emptied else change
 
     patch.wrap(GroupWatch, "_read", read)
+
+
+# Hints that do not come --------------------------------------------------------------------------------------
+
+#: So many hints fit in a queue that is short.
+_QUEUE: Final = 20
+#: Whatever can be watched.
+_ANY: Final = (GroupSubject, LeaderSubject, CandidacySubject)
+
+
+def _silence(patch: Patch, hook: str, kinds: tuple[type, ...], when: Callable[[object], bool] = lambda _: True) -> None:
+    """Let a hook cause no hints to watches on subjects of these kinds, where `when` holds of its first argument."""
+
+    def silent(original: Callable[..., object], self: MemoryBackend, *arguments: object) -> object:
+        space = self._store.spaces.setdefault(self._namespace, _Space())
+        muted = {
+            number: watch
+            for number, watch in space.watches.items()
+            if isinstance(watch.subject, kinds) and when(arguments[0])
+        }
+        for number in muted:
+            del space.watches[number]
+        try:
+            return original(self, *arguments)
+        finally:
+            alive = {number: watch for number, watch in muted.items() if watch.incarnation in space.sessions}
+            space.watches.update(alive)
+
+    patch.wrap(MemoryBackend, hook, silent)
+
+
+@mutant("reaps-in-silence", breaks="WATCH-20")
+def reaps_in_silence(patch: Patch) -> None:
+    """A reap wakes nobody: the store tells of what sessions do themselves."""
+    _silence(patch, "reap_session", _ANY)
+
+
+@mutant("replaces-in-silence-for-groups", breaks="WATCH-20")
+def replaces_in_silence_for_groups(patch: Patch) -> None:
+    """An opening that ends another session tells no watcher of its groups and seats."""
+    _silence(patch, "open_session", (GroupSubject, LeaderSubject))
+
+
+@mutant("supersedes-in-silence", breaks="WATCH-20")
+def supersedes_in_silence(patch: Patch) -> None:
+    """An opening that supersedes wakes no watcher and no candidate."""
+
+    def supersedes(request: object) -> bool:
+        return isinstance(request, SessionRequest) and request.supersedes is not None
+
+    _silence(patch, "open_session", _ANY, supersedes)
+
+
+@mutant("heartbeat-silent-for-groups", breaks="WATCH-20")
+def heartbeat_silent_for_groups(patch: Patch) -> None:
+    """A heartbeat that removes an abandoned membership tells no watcher of the group."""
+    _silence(patch, "heartbeat", (GroupSubject,))
+
+
+@mutant("heartbeat-silent-for-leaders", breaks="WATCH-20")
+def heartbeat_silent_for_leaders(patch: Patch) -> None:
+    """A heartbeat that frees an abandoned seat tells no watcher of the leader."""
+    _silence(patch, "heartbeat", (LeaderSubject,))
+
+
+@mutant("withdraw-silent-for-leaders", breaks="WATCH-6")
+def withdraw_silent_for_leaders(patch: Patch) -> None:
+    """A withdrawal that frees the seat tells no watcher of the leader."""
+    _silence(patch, "withdraw", (LeaderSubject,))
+
+
+@mutant("a-watch-has-twenty-hints", breaks="WATCH-18")
+def a_watch_has_twenty_hints(patch: Patch) -> None:
+    """A watch ends after twenty hints, as a queue does that is full and that nobody empties."""
+    given: Counter[int] = Counter()
+
+    def take_hints(original: Callable[..., list[Notify]], self: _Space) -> list[Notify]:
+        hints = original(self)
+        for number, watch in list(self.watches.items()):
+            given[number] += watch.notify in hints
+            if given[number] >= _QUEUE:
+                del self.watches[number]
+        return hints
+
+    patch.wrap(_Space, "take_hints", take_hints)
+
+
+@mutant("drops-only-the-living", breaks="WATCH-21")
+def drops_only_the_living(patch: Patch) -> None:
+    """Watches of a session that others have ended stay, and dropping it finds no session whose watches to end."""
+
+    def end(original: Callable[..., bool], self: _Space, incarnation: str) -> bool:
+        watches = dict(self.watches)
+        ended = original(self, incarnation)
+        self.watches.update(watches)
+        return ended
+
+    def drop_session(
+        original: Callable[..., SessionClosed], self: MemoryBackend, lease: Lease, forked: bool
+    ) -> SessionClosed:
+        if lease.incarnation not in self._store.spaces[self._namespace].sessions:
+            return SessionClosed(was_open=False)
+        return original(self, lease, forked)
+
+    patch.wrap(_Space, "end", end)
+    patch.wrap(MemoryBackend, "drop_session", drop_session)
+
+
+@mutant("cancel-waits-for-the-hint", breaks="WATCH-8")
+def cancel_waits_for_the_hint(patch: Patch) -> None:
+    """Cancelling waits until a hint that is being given has returned: from inside that hint for ever."""
+
+    def watch(
+        original: Callable[..., Cancel], self: MemoryBackend, lease: Lease, subject: Subject, notify: Notify
+    ) -> Cancel:
+        telling = threading.Lock()
+
+        def tell() -> None:
+            with telling:
+                notify()
+
+        cancel = original(self, lease, subject, tell)
+
+        def cancel_and_wait() -> None:
+            with telling:
+                cancel()
+
+        return cancel_and_wait
+
+    patch.wrap(MemoryBackend, "watch", watch)
+
+
+@mutant("waits-for-twice-as-long", breaks="WATCH-11")
+def waits_for_twice_as_long(patch: Patch) -> None:
+    """The timeout of `wait_for` is spent twice: on the first view, and on those after it."""
+
+    def wait_for(original: Callable[..., View], self: Group, predicate: object, *, timeout: float | None) -> View:
+        return original(self, predicate, timeout=None if timeout is None else 2 * timeout)
+
+    patch.wrap(Group, "wait_for", wait_for)

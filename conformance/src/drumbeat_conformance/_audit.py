@@ -9,10 +9,12 @@ from typing import Final, final
 
 import pytest
 
-from drumbeat_conformance._ledger import LEDGER, Ledger, selects
+from drumbeat_conformance._ledger import begin, ledger_of, selects
 
-__all__ = ["Audit", "scope_of"]
+__all__ = ["AUDIT", "audited", "scope_of"]
 
+#: The name of the plugin that holds pytest's reports against what the engine knows.
+AUDIT: Final = "drumbeat_conformance_audit"
 #: A guarantee in the id that pytest gives it.
 _ITEM: Final = re.compile(r"(?P<scope>.+::\w+)::test_(?P<family>[a-z]+)_(?P<number>\d+)__\w+")
 #: What a worker of pytest-xdist hands over.
@@ -29,41 +31,38 @@ def scope_of(nodeid: str) -> str | None:
 
 @final
 class Audit:
-    """The auditor of one session; register it as a plugin when pytest is configured."""
+    """The auditor of one session; `audited` registers it as a plugin."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._ledger = config.stash[LEDGER] = Ledger()
-        self._session: pytest.Session | None = None
-        # What is registered first runs last, after every hook.
-        config.add_cleanup(self._have_the_last_word)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Remember whose exit status it is."""
-        self._session = session
+        ledger_of(self._config).session = session
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note which guarantees pytest was told to have failed."""
         ours = _ITEM.match(report.nodeid)
         if ours and report.failed:
-            self._ledger.reported.add((ours["scope"], f"{ours['family'].upper()}-{ours['number']}"))
+            ledger_of(self._config).reported.add((ours["scope"], f"{ours['family'].upper()}-{ours['number']}"))
 
     def pytest_sessionfinish(self) -> None:
         """Hand over what a worker of pytest-xdist knows."""
         output: dict[str, object] | None = getattr(self._config, "workeroutput", None)
         if output is not None:
-            output[_FROM_WORKER] = self._ledger.as_plain()
+            output[_FROM_WORKER] = ledger_of(self._config).as_plain()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: object, error: object) -> None:
         """Take what a worker of pytest-xdist knows; one that crashed makes the session fail anyway."""
         sent = getattr(node, "workeroutput", {}).get(_FROM_WORKER)
+        ledger = ledger_of(self._config)
         if sent is not None:
-            self._ledger.add_plain(sent)
+            ledger.add_plain(sent)
         elif not error:
-            self._ledger.silent.append(f"the worker {getattr(getattr(node, 'gateway', None), 'id', '')}")
+            ledger.silent.append(f"the worker {getattr(getattr(node, 'gateway', None), 'id', '')}")
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
@@ -76,17 +75,27 @@ class Audit:
 
     def _lines(self) -> Iterator[str]:
         if not self._config.option.collectonly:
-            yield from self._problems()
-            yield from self._ledger.remarks()
+            ledger = ledger_of(self._config)
+            yield from ledger.problems(selected=selects(self._config))
+            yield from ledger.remarks()
 
-    def _problems(self) -> list[str]:
-        return self._ledger.problems(selected=selects(self._config))
 
-    def _have_the_last_word(self) -> None:
-        session = self._session
-        if session is None or self._config.option.collectonly or hasattr(self._config, "workeroutput"):
+def audited(config: pytest.Config) -> None:
+    """Have a session audited; raise UsageError if it must not be."""
+    ledger, selected = begin(config), selects(config)
+
+    def have_the_last_word() -> None:
+        session = ledger.session
+        if session is None or config.option.collectonly or hasattr(config, "workeroutput") or ledger.dismissed:
             return
-        problems = self._problems() if session.exitstatus == pytest.ExitCode.OK else []
+        problems = ledger.problems(selected=selected) if session.exitstatus == pytest.ExitCode.OK else []
         if problems:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
             sys.stderr.write("".join(f"drumbeat-conformance: {line}\n" for line in problems))
+
+    # What is registered first runs last, after every hook.
+    config.add_cleanup(have_the_last_word)
+    if config.pluginmanager.register(Audit(config), AUDIT) is None:
+        raise pytest.UsageError(
+            f"-p no:{AUDIT}: nobody would hold what pytest reports against what was tested; leave that out"
+        )

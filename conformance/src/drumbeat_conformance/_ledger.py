@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
+from weakref import WeakKeyDictionary
 
-import pytest
+if TYPE_CHECKING:
+    import pytest
 
-__all__ = ["LEDGER", "Account", "Ledger", "selects"]
+__all__ = ["Account", "Ledger", "begin", "dismiss", "ledger_of", "selects"]
 
 #: Options of pytest by which somebody leaves out guarantees; none of them is true where it is not given.
 _SELECTING: Final = ("keyword", "markexpr", "deselect", "lf", "stepwise", "maxfail", "setuponly", "setupplan")
@@ -21,9 +23,13 @@ _NAMED: Final = 12
 
 
 def selects(config: pytest.Config) -> bool:
-    """Return whether the command line itself asks for less than all: by -k, -m, --deselect, a node id, -x or --lf."""
-    given = any(getattr(config.option, name, None) for name in _SELECTING)
-    return given or any("::" in argument for argument in config.args)
+    """Return whether the command line itself asks for less than all: by -k, -m, --deselect, a node id, -x or --lf.
+
+    What a settings file, the environment or a hook asks for does not count: whoever reads the outcome does not see it.
+    """
+    given = config._parser.parse_known_args(config.invocation_params.args)  # noqa: SLF001 - nobody else can read them
+    selecting = any(getattr(given, name, None) for name in _SELECTING)
+    return selecting or any("::" in str(argument) for argument in getattr(given, "file_or_dir", ()))
 
 
 @final
@@ -52,6 +58,11 @@ class Account:
         return [id_ for id_ in self.expected if id_ not in self.results]
 
     @property
+    def idle(self) -> bool:
+        """Whether all that is known is that guarantees were left out."""
+        return bool(self.results) and set(self.results.values()) == {"left out"}
+
+    @property
     def failed(self) -> list[str]:
         """Ids of what does not hold, and of known failures that do."""
         return [id_ for id_ in self.expected if self.results.get(id_) in {"failed", "unexpected pass"}]
@@ -67,6 +78,10 @@ class Ledger:
         self.reported: set[tuple[str, str]] = set()
         #: Workers of pytest-xdist that ended in order, and yet handed over no accounts.
         self.silent: list[str] = []
+        #: Whose exit status it is; None before it has begun.
+        self.session: pytest.Session | None = None
+        #: Whether somebody else takes the outcomes from the engine itself.
+        self.dismissed = False
 
     def open(self, nodeid: str, expected: Iterable[str]) -> Account:
         """Begin an account."""
@@ -103,9 +118,11 @@ class Ledger:
             yield account.trouble
         elif account.missing and not selected and not account.unable:
             yield (
-                f"{_listed(account.missing)} did not run, though the command line leaves out nothing: a conftest.py or "
-                "a plugin took them away, or the run was ended"
+                f"{_listed(account.missing)} did not run, though the command line leaves out nothing: a settings file, "
+                "PYTEST_ADDOPTS, a conftest.py or a plugin took them away, or the run was ended"
             )
+        elif account.idle and not selected:
+            yield "everything was left out, so nothing was tested: see what this class is given, and its tiers"
         hidden = [id_ for id_ in account.failed if (nodeid, id_) not in self.reported]
         if hidden:
             yield (
@@ -121,5 +138,20 @@ def _listed(ids: list[str]) -> str:
     return ", ".join(ids[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-#: Where a session keeps it.
-LEDGER: Final = pytest.StashKey[Ledger]()
+#: By session: not where hooks are handed it.
+_LEDGERS: Final[WeakKeyDictionary[pytest.Config, Ledger]] = WeakKeyDictionary()
+
+
+def begin(config: pytest.Config) -> Ledger:
+    """Begin the ledger of a session."""
+    return _LEDGERS.setdefault(config, Ledger())
+
+
+def ledger_of(config: pytest.Config) -> Ledger:
+    """Return the ledger of a session."""
+    return _LEDGERS[config]
+
+
+def dismiss(config: pytest.Config) -> None:
+    """Have no last word in a session whose outcomes are taken from the engine itself."""
+    _LEDGERS[config].dismissed = True

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final, cast, final
 
 import pytest
 
-from drumbeat_conformance._audit import Audit, scope_of
-from drumbeat_conformance._ledger import LEDGER
+from drumbeat_conformance._audit import AUDIT, audited, scope_of
+from drumbeat_conformance._exits import watch_for_exits
+from drumbeat_conformance._ledger import Account, ledger_of
 
 #: Where a failed assertion shall show its values.
 REWRITTEN: Final = (
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ANNOUNCERS", "AUDIT", "LISTENERS", "REWRITTEN", "GuaranteeItem", "GuaranteesOfClass"]
 
-#: The name of the plugin that holds pytest's reports against what the engine knows.
-AUDIT: Final = "drumbeat_conformance_audit"
 #: Called with the id of each guarantee that is about to be tested, from another thread.
 ANNOUNCERS: Final = pytest.StashKey[list[Callable[[str], None]]]()
 #: Called with each outcome as soon as it is known, from another thread.
@@ -45,7 +44,7 @@ LISTENERS: Final = pytest.StashKey[list[Callable[["Run", "Outcome"], None]]]()
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Begin to keep what the engine itself knows."""
-    config.pluginmanager.register(Audit(config), AUDIT)
+    audited(config)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -77,8 +76,14 @@ class GuaranteesOfClass(pytest.Collector):
         self.plan = plan
         self.obj = tested
         self.own_markers.extend(_marks(tested))
-        self.account = self.config.stash[LEDGER].open(self.nodeid, [one.id for one in plan.guarantees()])
+        ledger = ledger_of(self.config)
+        ledger.session = ledger.session or self.session
+        ledger.open(self.nodeid, [one.id for one in plan.guarantees()])
         self._run: Run | None = None
+        self._watch: Callable[[], None] = _nothing
+        #: Why the run could not begin, and whether that has been shown in full.
+        self.unable_to_begin: BaseException | None = None
+        self.shown = False
 
     @property
     def run(self) -> Run:
@@ -110,23 +115,38 @@ class GuaranteesOfClass(pytest.Collector):
         try:
             self._run = run.__enter__()
         except CouldNotRun as error:
-            self.account.unable = str(error)
+            self._account().unable = str(error)
+            self.unable_to_begin = error
             raise
         except BaseException as error:
-            self.account.trouble = f"the run could not begin: {error}"
+            self._account().trouble = f"the run could not begin: {error}"
+            self.unable_to_begin = error
             raise
+        if not ledger_of(self.config).dismissed:
+            self._watch = watch_for_exits(self.config)
 
     def teardown(self) -> None:
         """End the run, and its servers."""
-        if self._run is not None:
+        if self._run is None:
+            return
+        try:
             self._run.__exit__(None, None, None)
+        except BaseException as error:
+            self._account().trouble = f"the run could not end: {error}"
+            raise
+        finally:
+            self._watch()
+
+    def _account(self) -> Account:
+        # No attribute: every hook is handed the collector.
+        return ledger_of(self.config).accounts[self.nodeid]
 
     def _announce(self, guarantee: Guarantee) -> None:
         for announce in self.config.stash.get(ANNOUNCERS, []):
             announce(guarantee.id)
 
     def _tell(self, run: Run, outcome: Outcome) -> None:
-        self.account.results[outcome.guarantee.id] = outcome.result
+        self._account().results[outcome.guarantee.id] = outcome.result
         for listener in self.config.stash.get(LISTENERS, []):
             listener(run, outcome)
 
@@ -207,6 +227,8 @@ def pytest_runtest_makereport(
     outcome = item.outcome if call.when == "call" else None
     if outcome is not None:
         report.duration = outcome.seconds
+    if call.when == "setup" and isinstance(item.parent, GuaranteesOfClass) and report.failed:
+        _say_once(report, item.parent)
     if outcome is not None and outcome.result == "known failure":
         report.outcome, report.wasxfail = "skipped", outcome.reason
     elif outcome is not None and outcome.result == "left out":
@@ -217,6 +239,17 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"{item.guarantee.id} was to be skipped, which no guarantee can be: {report.longrepr}"
     return report
+
+
+def _say_once(report: pytest.TestReport, of: GuaranteesOfClass) -> None:
+    """Have one line stand for what was shown in full with an earlier guarantee of the class."""
+    if of.unable_to_begin is not None and of.shown:
+        report.longrepr = f"{of.name} could not begin: {type(of.unable_to_begin).__name__}, shown above"
+    of.shown = True
+
+
+def _nothing() -> None:
+    pass
 
 
 def _has_no_server(call: pytest.CallInfo[None]) -> bool:

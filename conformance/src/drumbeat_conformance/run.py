@@ -16,10 +16,10 @@ from drumbeat import AuthenticationError, ConfigurationError, Unavailable
 from drumbeat._plugins import load_backend_factory, nearest
 from drumbeat.cas import CompareAndSetBackend
 from drumbeat_conformance._announce import announced
-from drumbeat_conformance._steps import Hangs, StepFailed, raised_by, step, told
+from drumbeat_conformance._steps import Blind, Hangs, StepFailed, raised_by, step, told
 from drumbeat_conformance._where import stack_of, statement_at, statement_of
 from drumbeat_conformance.arena import Arena
-from drumbeat_conformance.guarantee import Needs, catalogue
+from drumbeat_conformance.guarantee import Guarantee, Needs, catalogue
 from drumbeat_conformance.target import Site, refuse_lease
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from drumbeat.hookspecs import BackendProfile
-    from drumbeat_conformance.guarantee import Guarantee, Tier
+    from drumbeat_conformance.guarantee import Tier
     from drumbeat_conformance.target import Target
 
 __all__ = ["GuaranteeBroken", "KnownFailure", "Outcome", "Result", "Run"]
@@ -107,7 +107,8 @@ class Run:
 
     Raises ConfigurationError without any guarantee, for an unknown id among the known failures, for leases too short
     or too long to count in, and for `python -O`; at the beginning of its block StepFailed where no session can be
-    opened at all, and CouldNotRun where no server can be started here.
+    opened at all, and CouldNotRun where no server can be started here; at both ends of it Blind where a check that
+    must fail passes.
     """
 
     def __init__(
@@ -155,6 +156,7 @@ class Run:
             self._calm = step("starting the server", lambda: stack.enter_context(place), within=STARTS_WITHIN)
             self.profile = step("making the backend and asking it what it is", self._describe, within=BEGINS_WITHIN)
             self._try_session()
+            self._refuse_blindness()
             self._stack = stack.pop_all()
         self._conductor = threading.Thread(target=self._conduct, name="drumbeat-run", daemon=True)
         self._conductor.start()
@@ -166,7 +168,11 @@ class Run:
             future.cancel()
         # What is still tested when somebody interrupts may hang; it ends with this process.
         self._conductor.join(_GRACE if cut_short else None)
-        step("ending the server", self._stack.close, within=ENDS_WITHIN)
+        try:
+            if not cut_short:
+                self._refuse_blindness()
+        finally:
+            step("ending the server", self._stack.close, within=ENDS_WITHIN)
 
     def _describe(self) -> BackendProfile:
         assert self._calm is not None
@@ -187,6 +193,10 @@ class Run:
             expected = (AuthenticationError, ConfigurationError, Unavailable, Hangs)
             if isinstance(error.__cause__, expected) or not isinstance(error.__cause__, Exception):
                 raise
+
+    def _refuse_blindness(self) -> None:
+        if self._test(_CANARY) is None:
+            raise Blind
 
     def _look_for_server(self) -> None:
         """Note that nothing more can be tested if the server does not answer, asked some times."""
@@ -316,7 +326,8 @@ class Run:
         error = raised_by(lambda: self._call(guarantee), within=guarantee.limit, name=guarantee.id)
         if error is None:
             return None
-        self._look_for_server()
+        if guarantee is not _CANARY:
+            self._look_for_server()
         promise = f"{guarantee.id}: {guarantee.title}"
         if self.gone:
             return GuaranteeBroken(f"{promise}\n{self.gone}")
@@ -356,6 +367,26 @@ def _how(error: BaseException, guarantee: Guarantee) -> Iterator[str]:
         yield f"at {where}"
     if hanging:
         yield f"in:\n{stack_of(hanging.frame)}"
+
+
+def _must_fail(_arena: Arena) -> None:
+    """Fail."""
+    raise AssertionError("this check must fail")
+
+
+#: What is tested first and last, in the way in which all is.
+_CANARY: Final = Guarantee(
+    id="CANARY-1",
+    level="must",
+    tier="contract",
+    claim=None,
+    needs=frozenset(),
+    scheme=None,
+    instead={},
+    alone=False,
+    limit=10.0,
+    check=_must_fail,
+)
 
 
 def refuse_optimised() -> None:

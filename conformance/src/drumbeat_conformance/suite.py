@@ -14,7 +14,7 @@ from drumbeat_conformance._started import checked
 from drumbeat_conformance.guarantee import Guarantee, Tier, catalogue
 from drumbeat_conformance.operators import Operator
 from drumbeat_conformance.run import KnownFailure, refuse_optimised, refuse_unknown
-from drumbeat_conformance.target import StartServer, Target
+from drumbeat_conformance.target import StartServer, Target, may_be_in_process
 
 __all__ = ["REFUSED_MARKERS", "Conformance", "Plan", "plan_of"]
 
@@ -168,6 +168,8 @@ def _target(cls: type[Conformance]) -> Target:
     operator = cast("Callable[[str], Operator] | None", _function(cls, "operator"))
     given = Target.of(cls.target, own=own) if isinstance(cls.target, str) else cls.target
     assert given is not None
+    if cls.in_process and not may_be_in_process(given.scheme):
+        _refuse(cls, f"cannot be in_process: other processes reach a store of {given.scheme}://, so that is tested too")
     target = replace(
         given,
         own=own or given.own,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from drumbeat_conformance import servers
+from drumbeat_conformance.checker import check, parse_recording
 from drumbeat_conformance.report import read_report
 
 #: Each runs a process of its own, which loads a lot.
@@ -211,3 +213,77 @@ def test_failures_name_the_statement_and_no_path(tmp_path: Path) -> None:
     reasons = [line.reason for line in read_report(tmp_path / "x.json").guarantees if line.outcome == "failed"]
     assert reasons
     assert all("\nat drumbeat_conformance/guarantees/" in reason for reason in reasons)
+
+
+def test_plugins_from_the_environment(tmp_path: Path) -> None:
+    """Plugins and options of pytest that the environment names are kept away."""
+    (tmp_path / "evil.py").write_text("raise SystemExit('loaded')\n")
+    environment = {**os.environ, "PYTEST_PLUGINS": "evil", "PYTEST_ADDOPTS": "-k nothing", "PYTHONPATH": str(tmp_path)}
+    done = run(*QUICK, folder=tmp_path, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_backend_that_replaces_the_engine(tmp_path: Path) -> None:
+    """A check that must fail passes then: that is no verdict."""
+    code = "import drumbeat_conformance.run as run\n        run.raised_by = lambda *_, **__: None"
+    (tmp_path / "mine.py").write_text(BACKEND.format(code))
+    done = run("mine://x", "--backend", "mine:Ends", "--in-process", "--only", "LEAD-3", folder=tmp_path)
+    assert "a check that must fail passed" in done.stderr
+    assert done.returncode == 70
+
+
+def test_a_run_that_is_stopped(tmp_path: Path) -> None:
+    """A process of the run that is stopped for good ends the command in time, and is told."""
+    (tmp_path / "mine.py").write_text(BACKEND.format("os.kill(os.getpid(), signal.SIGSTOP)"))
+    done = run("mine://x", "--backend", "mine:Ends", "--in-process", "--only", "LEAD-3", folder=tmp_path, timeout=60)
+    assert "the process of the run has been stopped by SIGSTOP for 10 s" in done.stderr
+    assert "being tested just then: LEAD-3" in done.stderr
+    assert done.returncode == 70
+
+
+def test_a_run_that_is_not_heard_of(tmp_path: Path) -> None:
+    """A process of the run that writes nothing down for longer than anything may take ends the command."""
+    (tmp_path / "mine.py").write_text(BACKEND.format("import time; time.sleep(100)"))
+    code = (
+        "import sys\nfrom drumbeat_conformance.cli import _supervise\n_supervise._SILENCE = 8.0\n"
+        "from drumbeat_conformance.cli._app import run\nrun(sys.argv[1:])\n"
+    )
+    command = [sys.executable, "-c", code, "mine://x", "--backend", "mine:Ends", "--in-process", "--only", "LEAD-3"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=50)
+    assert "the process of the run has not been heard of for 8 s" in done.stderr
+    assert done.returncode == 70
+
+
+def test_one_file_for_two(tmp_path: Path) -> None:
+    """Two files that are the same one are refused, also by another name; what is no file takes all."""
+    (tmp_path / "x.xml").symlink_to("x.json")
+    for other in ("x.json", "./x.json", "x.xml"):
+        done = run(*QUICK, "--json", "x.json", "--junit", other, folder=tmp_path)
+        assert "--json and --junit name the same file" in done.stderr
+        assert done.returncode == 2
+    assert run(*QUICK, "--json", "/dev/null", "--junit", "/dev/null", folder=tmp_path).returncode == 0
+
+
+def test_a_soak_without_end(tmp_path: Path) -> None:
+    """A soak of more than 30 days is refused."""
+    for text in ("99999999999999999999h", f"{'9' * 400}s", "721h"):
+        done = run("memory", "--soak", text, folder=tmp_path)
+        assert "is longer than 30 days" in done.stderr
+        assert done.returncode == 2
+
+
+def test_a_long_history_of_a_lock(tmp_path: Path) -> None:
+    """Checking takes as long for each line of a long history as of a short one."""
+
+    def seconds(turns: int) -> float:
+        lines = []
+        for turn in range(turns):
+            one = {"object": "lock/l", "client": f"c{turn % 4}", "outcome": "done", "token": turn + 1}
+            lines.append({**one, "op": "acquire", "called": turn, "returned": turn + 0.2})
+            lines.append({**one, "op": "release", "called": turn + 0.5, "returned": turn + 0.6})
+        recording = parse_recording([(f"{tmp_path}:{at}", json.dumps(line).encode()) for at, line in enumerate(lines)])
+        began = time.process_time()
+        assert not check(recording)
+        return time.process_time() - began
+
+    assert seconds(16_000) < 25 * seconds(2_000)

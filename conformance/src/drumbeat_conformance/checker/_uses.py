@@ -90,24 +90,27 @@ def _ends_by_operation(evidence: Evidence) -> defaultdict[_Key, list[_End]]:
 # Never won ----------------------------------------------------------------------------------------------------
 
 
-def _acquires(evidence: Evidence) -> defaultdict[_Key, list[Operation]]:
-    """Return the acquires that may have won, by seat and client."""
-    found: defaultdict[_Key, list[Operation]] = defaultdict(list)
+def _acquires(evidence: Evidence) -> dict[_Key, Operation]:
+    """Return the first acquire that may have won, by seat, client and token; None stands for an unknown token."""
+    found: dict[_Key, Operation] = {}
     for one in evidence.recording.operations:
         if one.op == "acquire" and one.outcome != "refused":
-            found[one.namespace, one.object, one.client].append(one)
+            first = found.setdefault(_key(one), one)
+            if one.called < first.called:
+                found[_key(one)] = one
     return found
 
 
-def _unwon(one: Operation, acquires: defaultdict[_Key, list[Operation]], evidence: Evidence) -> Violation | None:
+def _unwon(one: Operation, acquires: dict[_Key, Operation], evidence: Evidence) -> Violation | None:
     """Return a violation if nothing tells that the client may have won what it held by then."""
     if evidence.term(one) is not None or any(
         kill.member_id == one.client and 0 <= kill.at - one.called < _LAST_MOMENT for kill in evidence.kills
     ):
         return None
-    known = [other for other in acquires[one.namespace, one.object, one.client] if other.token in {None, one.token}]
+    keys = {_key(one), (one.namespace, one.object, None, one.client)}
+    known = sorted((acquires[key] for key in keys if key in acquires), key=lambda other: other.called)
     returned = one.called if one.returned is None else one.returned
-    if any(other.called <= returned for other in known):
+    if known and known[0].called <= returned:
         return None
     what = "was told that it held" if one.op == "use" else "released"
     why = f"which it acquired only at {moment(known[0].called)}" if known else "which no line tells that it had won"

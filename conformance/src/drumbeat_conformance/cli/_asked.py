@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["Asked", "duration", "loaded", "select"]
 
 _UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+#: Seconds of 30 days: who asks for more has mistyped.
+_LONGEST: Final = 30 * 24 * 3600.0
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)([smh]?)")
 
 
@@ -147,11 +149,13 @@ def loaded(reference: str, *, option: str) -> object:
 
 
 def duration(text: str) -> float:
-    """Return the seconds that `90s`, `10m` or `1h` mean; raise ConfigurationError for anything else, and for 0."""
+    """Return the seconds that `90s`, `10m` or `1h` mean; raise ConfigurationError for all else, 0 or over 30 days."""
     found = _DURATION.fullmatch(text)
     seconds = 0.0 if found is None else float(found[1]) * _UNITS[found[2]]
     if seconds <= 0:
         raise ConfigurationError(f"{text!r} is no duration; write it like 90s, 10m or 1h")
+    if seconds > _LONGEST:
+        raise ConfigurationError(f"{text!r} is longer than 30 days; write it like 90s, 10m or 1h")
     return seconds
 
 

@@ -7,7 +7,7 @@ from typing import Final, final
 
 from drumbeat import ConfigurationError, DrumbeatError, Unavailable
 from drumbeat.cli._report import BY_SIGNAL, CannotRun, exit_status
-from drumbeat_conformance._steps import Hangs, StepFailed
+from drumbeat_conformance._steps import Blind, Hangs, StepFailed
 from drumbeat_conformance.servers import CouldNotRun, ServerFailed
 
 __all__ = ["BY_SIGNAL", "NOT_TOLD", "NO_ANSWER", "UNEXPECTED", "NoVerdict", "NotTold", "plain"]
@@ -39,6 +39,8 @@ def plain(error: BaseException) -> BaseException:
     if isinstance(error, StepFailed):
         status = _status(error.__cause__)
         return NoVerdict(f"the run could not begin: {error}", ["nothing was tested"], status=status)
+    if isinstance(error, Blind):
+        return NoVerdict(str(error), ["nothing that came out counts"], status=UNEXPECTED)
     if isinstance(error, CouldNotRun):
         return ConfigurationError(str(error))
     if isinstance(error, ServerFailed):

@@ -30,14 +30,14 @@ class Files:
 
     def refuse(self, option: str, *, writes: Sequence[str]) -> None:
         """Raise ConfigurationError for a file that was asked for, but that `option` does not write."""
-        given = {"--json": self.json, "--markdown": self.markdown, "--junit": self.junit, "--badge": self.badge}
-        idle = [name for name, path in given.items() if path is not None and name not in writes]
+        idle = [name for name, path in self._given() if path is not None and name not in writes]
         if idle:
             instead = f"of these files it writes {' and '.join(writes)} alone" if writes else "it writes no file"
             raise ConfigurationError(f"{option} cannot go with {' or '.join(idle)}: {instead}")
 
     def refuse_unwritable(self) -> None:
         """Raise ConfigurationError now for what could not be written after minutes of testing."""
+        self._refuse_one_for_two()
         for path in (self.json, self.markdown, self.junit, self.badge):
             if path is None:
                 continue
@@ -46,6 +46,20 @@ class Files:
                 raise ConfigurationError(f"{path} cannot be written: {folder} must be a folder")
             if not os.access(path if path.exists() else folder, os.W_OK):
                 raise ConfigurationError(f"{path} cannot be written: this user may not write there")
+
+    def _refuse_one_for_two(self) -> None:
+        taken: dict[Path, str] = {}
+        for option, path in self._given():
+            # What is no file, such as /dev/null, takes all.
+            if path is None or (path.exists() and not path.is_file()):
+                continue
+            other = taken.setdefault(path.resolve(), option)
+            if other != option:
+                raise ConfigurationError(f"{other} and {option} name the same file {path}; each needs one of its own")
+
+    def _given(self) -> list[tuple[str, Path | None]]:
+        named = {"--json": self.json, "--markdown": self.markdown, "--junit": self.junit, "--badge": self.badge}
+        return [*named.items()]
 
     def write(self, report: Report, *, junit: Path) -> Iterator[str]:
         """Write what was asked for, whatever becomes of the other files; return what could not be, and why.

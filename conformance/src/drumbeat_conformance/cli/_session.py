@@ -13,6 +13,7 @@ import pytest
 from _pytest._code.code import ExceptionChainRepr, ReprEntry
 
 from drumbeat import DrumbeatError
+from drumbeat_conformance._ledger import dismiss
 from drumbeat_conformance._where import portable
 from drumbeat_conformance.cli._errors import UNEXPECTED, NoVerdict, plain
 from drumbeat_conformance.plugin import ANNOUNCERS, AUDIT, LISTENERS, GuaranteeItem, GuaranteesOfClass
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["Session", "test_class"]
 
 _HERE: Final = Path(__file__).parent
+#: What pytest would take from the environment: options, and plugins to load.
+_FOR_PYTEST: Final = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")
 _made: list[type[Conformance]] = []
 
 
@@ -91,6 +94,7 @@ class Session:
         config.pluginmanager.unregister(name="terminalreporter")
         # It sees to it that pytest's reports agree with the outcomes, which are taken from the engine itself here.
         config.pluginmanager.unregister(name=AUDIT)
+        dismiss(config)
         config.stash[LISTENERS] = self._listeners
         config.stash[ANNOUNCERS] = self._announcers
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -151,12 +155,11 @@ def _leave_out_paths(shown: ExceptionChainRepr) -> None:
 @contextmanager
 def _pytest_alone() -> Iterator[None]:
     """Keep away what is meant for other runs of pytest."""
-    before = os.environ.pop("PYTEST_ADDOPTS", None)
+    before = {name: os.environ.pop(name) for name in _FOR_PYTEST if name in os.environ}
     try:
         yield
     finally:
-        if before is not None:
-            os.environ["PYTEST_ADDOPTS"] = before
+        os.environ.update(before)
 
 
 def _end(number: int, _frame: FrameType | None) -> NoReturn:

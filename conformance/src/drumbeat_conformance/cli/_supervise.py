@@ -27,6 +27,11 @@ __all__ = ["live_on_a_leash", "supervised"]
 _LOOK: Final = 1.0
 #: Seconds that it gets to end after a signal, or once it is over.
 _GRACE: Final = 20.0
+#: Seconds without any news of a run that is no soak after which it counts as frozen: a server may take 300 s to start,
+#: a guarantee of the fault tier 180 s, and to look for the server after it 90 s.
+_SILENCE: Final = 420.0
+#: Seconds for which it may be stopped by SIGSTOP.
+_STOPPED: Final = 10.0
 #: Seconds that it gets to end by itself where nobody waits for it any more.
 _LAST_GRACE: Final = 10.0
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
@@ -44,7 +49,10 @@ def supervised(arguments: Sequence[str], *, soak: bool) -> int:
         child = _Child(arguments, folder, private=not soak)
         with child.signals(patient=soak):
             status = child.wait()
-        return _verdict(status, read_journal(child.journal), ended_by=child.ended_by)
+        progressed = read_journal(child.journal)
+        if child.frozen:
+            raise NoVerdict(f"the process of the run {child.frozen}", progressed.lines(), status=UNEXPECTED)
+        return _verdict(status, progressed, ended_by=child.ended_by)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -75,7 +83,12 @@ class _Child:
         self.journal = folder / "journal"
         #: The signal that this process was sent, and has passed on.
         self.ended_by: signal.Signals | None = None
+        #: Why it was given up; empty while it was not.
+        self.frozen = ""
         self._deadline: float | None = None
+        self._quiet = not private
+        self._heard = self._ran = self._looked = time.monotonic()
+        self._size = 0
         environment = {**os.environ, "TMPDIR": str(folder)} if private else None
         held, self._leash = os.pipe()
         command = [sys.executable, "-P", "-m", "drumbeat_conformance.cli._child", str(self.journal), str(held)]
@@ -115,10 +128,40 @@ class _Child:
                 self._deadline = time.monotonic() + _GRACE
             if self._deadline is not None and time.monotonic() > self._deadline:
                 break
+            if self._deadline is None:
+                self.frozen = self._how_frozen()
+            if self.frozen:
+                break
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         os.close(self._leash)
         return self._process.wait()
+
+    def _how_frozen(self) -> str:
+        """Return how the process stands still though nobody has asked it to end, if it does."""
+        now = time.monotonic()
+        size = self.journal.stat().st_size if self.journal.exists() else 0
+        if now - self._looked > _STOPPED / 2:
+            # This process itself did not run.
+            self._heard = self._ran = now
+        self._looked = now
+        if size != self._size:
+            self._size, self._heard = size, now
+        if _state(self._process.pid) != "T":
+            self._ran = now
+        if now - self._ran > _STOPPED:
+            return f"has been stopped by SIGSTOP for {_STOPPED:g} s"
+        if not self._quiet and now - self._heard > _SILENCE:
+            return f"has not been heard of for {_SILENCE:g} s"
+        return ""
+
+
+def _state(pid: int) -> str:
+    """Return the letter that Linux has for what a process does; empty where that cannot be told."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return ""
 
 
 def _verdict(status: int, progressed: Progressed, *, ended_by: signal.Signals | None) -> int:

@@ -7,12 +7,22 @@ import signal
 import warnings
 from contextlib import suppress
 from dataclasses import replace
+from math import ceil
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from drumbeat import ConfigurationError, SessionLost, State, Vacant
-from drumbeat.hookspecs import Candidacy, Capability, Holdings, Lease, Membership, ReapTicket, Seat, Waiting
+from drumbeat import ConfigurationError, Conflict, SessionLost, State, Vacant
+from drumbeat.hookspecs import (
+    Candidacy,
+    Capability,
+    Holdings,
+    Lease,
+    Membership,
+    ReapTicket,
+    Seat,
+    Waiting,
+)
 from drumbeat_conformance.actor import TIMEOUT, Actor, leader_id
 from drumbeat_conformance.guarantee import guarantee
 from drumbeat_conformance.guarantees._lapse import long_ttl, see_group_end
@@ -122,9 +132,19 @@ def a_heartbeat_after_the_end_is_refused_and_creates_nothing(arena: Arena) -> No
 
 @guarantee("BEAT-5")
 def a_lease_ends_after_its_ttl_and_in_time(arena: Arena) -> None:
-    """A lease ends neither before the granted TTL (less the early expiry that the backend states) nor late."""
+    """A lease ends neither before the granted TTL (less the early expiry that the backend states) nor late, counted
+    from its last heartbeat, however many came before and however shortly.
+    """
     silent, other = arena.actor("a"), arena.actor("b")
     silent.join("g")
+    arena.pass_time(1, silent, other)
+    arena.wait(arena.ttl / 10)
+    _see_it_last(arena, silent, other)
+
+
+def _see_it_last(arena: Arena, silent: Actor, other: Actor) -> None:
+    """Let a member of `g` beat for the last time, and fail if it is gone before its TTL or later than is stated."""
+    ttl = silent.lease.ttl
     sent = arena.clock.now()
     silent.beat()
     answered = next_beat = asked = arena.clock.now()
@@ -132,12 +152,55 @@ def a_lease_ends_after_its_ttl_and_in_time(arena: Arena) -> None:
         seen = asked
         if asked >= next_beat:
             other.beat()
-            next_beat = asked + arena.ttl / 4
-        arena.wait(arena.ttl / 50)
+            next_beat = asked + other.lease.ttl / 4
+        arena.wait(ttl / 50)
         asked = arena.clock.now()
-        assert seen - answered <= arena.profile.eviction.seconds(silent.lease.ttl)
+        assert seen - answered <= arena.profile.eviction.seconds(ttl), "a silent session lives on"
     lasted = arena.clock.now() - sent
-    assert lasted >= 0.999 * silent.lease.ttl - arena.profile.limits.early_expiry
+    assert lasted >= 0.999 * ttl - arena.profile.limits.early_expiry, f"a lease of {ttl} s was over after {lasted} s"
+
+
+@guarantee("BEAT-34")
+def a_ttl_counts_to_the_fraction_also_of_one_that_reopens(arena: Arena) -> None:
+    """A session whose TTL is no whole number of seconds, and another one than that of its incarnation before, lasts as
+    long as it was granted.
+    """
+    silent, other = arena.actor("a"), arena.actor("b")
+    ttl = ceil(max(1.0, arena.profile.limits.min_ttl)) + 0.5
+    short = max(ttl - 0.5, arena.profile.limits.min_ttl)
+    silent.open(replace(silent.request(supersedes=silent.lease.incarnation), ttl=short))
+    granted = silent.open(replace(silent.request(supersedes=silent.lease.incarnation), ttl=ttl)).ttl
+    assert ttl <= granted < ttl + 1
+    silent.join("g")
+    _see_it_last(arena, silent, other)
+
+
+@guarantee("BEAT-35")
+def the_limits_of_a_ttl_are_granted(arena: Arena) -> None:
+    """The longest and the shortest TTL that a backend states are granted, and the longest lasts."""
+    limits = arena.profile.limits
+    longest, shortest = (Actor(arena, name, backend=arena.backend()) for name in ("longest", "shortest"))
+    # The first session of a namespace may decide which TTL is the longest there.
+    longest.open(replace(longest.request(), ttl=limits.max_ttl))
+    assert shortest.open(replace(shortest.request(), ttl=limits.min_ttl)).ttl >= limits.min_ttl
+    longest.join("g")
+    assert longest.beat().lost == ()
+    # No test waits for an hour where time is real.
+    arena.wait(0.99 * longest.lease.ttl if arena.target.fake_time else arena.ttl)
+    assert {"longest"} == set(arena.actor("late").members("g"))
+    assert longest.beat().lost == ()
+    assert longest.close()
+
+
+@guarantee("BEAT-36")
+def a_conflict_says_when_the_other_session_can_lapse(arena: Arena) -> None:
+    """Who is refused a member id is told how long the other session has left of its own TTL, not of the asker's."""
+    holder = lasting_actor(arena, "a")
+    asker = Actor(arena, "a", backend=arena.backend())
+    with pytest.raises(Conflict) as refusal:
+        asker.open()
+    assert refusal.value.retry_after is not None
+    assert 0.8 * holder.lease.ttl <= refusal.value.retry_after <= 1.01 * holder.lease.ttl
 
 
 @guarantee("BEAT-33")
@@ -195,10 +258,15 @@ def reaping_ends_one_incarnation_and_no_other(arena: Arena) -> None:
 
 @guarantee("BEAT-12")
 def a_lease_is_granted_as_it_was_asked_for(arena: Arena) -> None:
-    """A lease names the incarnation and the member that were asked for, and their TTL where the server can grant it."""
+    """A lease names the incarnation and the member that were asked for, and their TTL where the server can grant it: at
+    the opening, when a session reopens, and in the answer to each heartbeat.
+    """
     actor = Actor(arena, "a", backend=arena.backend())
-    request = actor.request()
-    assert Lease(request.incarnation, "a", arena.ttl) == actor.open(request)
+    for _ in range(2):
+        request = actor.request(supersedes=actor.lease.incarnation or None)
+        wanted = Lease(request.incarnation, "a", arena.ttl)
+        assert wanted == actor.open(request)
+        assert wanted == actor.beat().lease
 
 
 @guarantee("BEAT-13")
@@ -241,14 +309,24 @@ def supersedes_ends_the_own_earlier_incarnation_at_once(arena: Arena) -> None:
 
 @guarantee("BEAT-15")
 def a_ttl_outside_the_limits_is_refused_with_the_numbers(arena: Arena) -> None:
-    """A TTL that the server cannot grant is a ConfigurationError that names the limit, and opens nothing."""
+    """A TTL that the server cannot grant is a ConfigurationError that names the limit, opens nothing, and ends nothing
+    of what the session was to supersede or to replace.
+    """
     limits = arena.profile.limits
     actor = arena.actor("a")
+    actor.join("g")
+    old = actor.lease.incarnation
     for ttl, limit in ((limits.min_ttl / 2, limits.min_ttl), (limits.max_ttl * 2, limits.max_ttl)):
-        wish = replace(actor.request(), member_id="b", ttl=ttl)
-        with pytest.raises(ConfigurationError, match=f"{limit:g}"):
-            arena.backend().open_session(wish, timeout=TIMEOUT)
-    arena.actor("b")
+        wishes = (
+            replace(actor.request(), member_id="b"),
+            actor.request(supersedes=old),
+            actor.request(replace=True),
+        )
+        for wish in wishes:
+            with pytest.raises(ConfigurationError, match=f"{limit:g}"):
+                arena.backend().open_session(replace(wish, ttl=ttl), timeout=TIMEOUT)
+    assert {"a"} == set(arena.actor("b").members("g"))
+    assert actor.beat().lost == ()
 
 
 @guarantee("BEAT-17")

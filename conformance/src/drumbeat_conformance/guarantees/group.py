@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from itertools import chain, product
 from threading import Barrier
@@ -15,6 +16,7 @@ from drumbeat.testing import Faults
 from drumbeat_conformance.actor import TIMEOUT, Actor, leader_id
 from drumbeat_conformance.guarantee import guarantee
 from drumbeat_conformance.guarantees._lapse import long_ttl
+from drumbeat_conformance.guarantees._lasting import lasting_actor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +46,13 @@ _NAMES: Final = (
     ),
     *("鍵" * 33, "é" * 50, "x" * 100, "%" * 99 + "a", "%" * 99 + "b"),
 )
+#: Member ids that are good, of which no two are the same.
+_IDS: Final = (
+    *("m", "M", " m", "m ", "\uff4d", "m/x", "m%2Fx", "m%2fx", "m:x", "%6D", "e", "é", "ss", "ß", "x" * 99 + "a"),
+    "x" * 99 + "b",
+)
+#: Names of namespaces, of which no two are the same.
+_SPACES: Final = ("other", "Other", "other/a", "other/b", "other%2Fa", "n" * 80 + "a", "n" * 80 + "b")
 #: Names that are not: empty, too long in bytes, or with something that cannot be printed.
 _BAD_NAMES: Final = ("", "x" * 101, "é" * 51, "a\nb", "a\x00", "\x7f", "a\u2028b", "\ud800")
 
@@ -162,7 +171,9 @@ def _join_together(session: Session, start: Barrier) -> None:
 
 @guarantee("GROUP-7")
 def any_printable_name_works(arena: Arena) -> None:
-    """Names of every script and length work, as members, groups and elections, and none is taken for another."""
+    """Names of every script and length work, as members, groups and elections, to join, update and leave, and none is
+    taken for another.
+    """
     lease = long_ttl(arena)
     reader, writer = arena.connect("member ✓ /:%\\", lease_ttl=lease), arena.connect("é" * 50, lease_ttl=lease)
     for name in _NAMES:
@@ -180,6 +191,38 @@ def any_printable_name_works(arena: Arena) -> None:
         assert ("é" * 50, {"name": name}) == (leader.member_id, leader.value)
     writer.beat()
     assert reader.groups() == tuple(sorted(_NAMES))
+    for name in _NAMES:
+        assert writer.group(name).update({"again": name}), name
+    reader.group("g").leave()
+    left = set(_NAMES)
+    for name in reversed(_NAMES):
+        assert [member.metadata for member in reader.group(name).members()] == [{"again": name}]
+        assert writer.group(name).leave(), name
+        left.remove(name)
+        assert reader.groups() == tuple(sorted(left))
+
+
+@guarantee("GROUP-32")
+def any_two_member_ids_are_two(arena: Arena) -> None:
+    """Member ids that differ in case, in a space at an end, in width, in an accent or in what is quoted are alive
+    together, and each is shown as it is: in views, to who asks for the leader, and to who waits behind it.
+    """
+    actors = [lasting_actor(arena, id_) for id_ in _IDS]
+    for number, actor in enumerate(actors):
+        assert actor.join("g", f"{number}".encode()) is False
+        actor.win(f"e{number}")
+    members = {id_: f"{number}".encode() for number, id_ in enumerate(_IDS)}
+    assert actors[0].members("g") == actors[-1].members("g") == members
+    for number, (id_, other) in enumerate(zip(_IDS, actors[1:] + actors[:1], strict=True)):
+        assert leader_id(other.leader(f"e{number}")) == id_
+        holder = other.wait_for(f"e{number}").holder
+        assert isinstance(holder, LeaderRecord)
+        assert holder.member_id == id_
+    for id_, actor in zip(_IDS, actors, strict=True):
+        assert actor.beat().lost == ()
+        assert actor.leave("g") is True
+        del members[id_]
+        assert actors[0].members("g") == members
 
 
 @guarantee("GROUP-8")
@@ -197,6 +240,54 @@ def groups_elections_and_namespaces_do_not_leak(arena: Arena) -> None:
     assert other.groups() == set()
     other.win("y")
     assert leader_id(one.leader("y")) == "a"
+    assert one.beat().lost == ()
+
+
+@guarantee("GROUP-33")
+def namespaces_that_are_named_alike_stay_apart(arena: Arena) -> None:
+    """Namespaces that differ in case, in what is quoted, in their last letter, or of which one begins with the other,
+    have sessions, groups and elections of their own.
+    """
+    actors = []
+    for namespace in _SPACES:
+        actor = Actor(arena, "a", backend=arena.backend(namespace=namespace))
+        actor.open(replace(actor.request(), ttl=long_ttl(arena)))
+        assert actor.groups() == set()
+        assert actor.members("g") == {}
+        actor.join("g", namespace.encode())
+        actor.win("e", namespace.encode())
+        actors.append(actor)
+    for namespace, actor in zip(_SPACES, actors, strict=True):
+        assert actor.beat().lost == ()
+        assert actor.members("g") == {"a": namespace.encode()}
+        leader = actor.leader("e")
+        assert isinstance(leader, LeaderRecord)
+        assert leader.value == namespace.encode()
+
+
+@guarantee("GROUP-34")
+def what_is_done_in_a_group_stays_out_of_an_election(arena: Arena) -> None:
+    """Where one session is in a group and leads an election of one name, joining, updating and leaving change nothing
+    of the seat, and proclaiming and resigning nothing of the membership.
+    """
+    one, two = lasting_actor(arena, "a"), lasting_actor(arena, "b")
+
+    def found() -> tuple[dict[str, bytes], bytes | None]:
+        leader = two.leader("x")
+        return two.members("x"), leader.value if isinstance(leader, LeaderRecord) else None
+
+    seat = one.win("x", b"seat")
+    for write in (one.join, one.join, one.update):
+        write("x", b"member")
+        assert found() == ({"a": b"member"}, b"seat")
+    assert one.proclaim(seat, b"seat 2") is True
+    assert found() == ({"a": b"member"}, b"seat 2")
+    assert one.leave("x") is True
+    assert found() == ({}, b"seat 2")
+    assert one.beat().lost == ()
+    one.join("x", b"member 2")
+    assert one.resign(seat) is True
+    assert found() == ({"a": b"member 2"}, None)
     assert one.beat().lost == ()
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from drumbeat import SessionLost, Vacant
-from drumbeat.hookspecs import CandidacySubject, Capability, LeaderRecord, Waiting, Won
+from drumbeat.hookspecs import CandidacySubject, Capability, LeaderRecord, ReapTicket, Waiting, Won
 from drumbeat.testing import Faults
 from drumbeat_conformance.actor import TIMEOUT, Actor, leader_id
 from drumbeat_conformance.guarantee import guarantee
@@ -78,8 +78,9 @@ def while_someone_campaigns_someone_wins(arena: Arena) -> None:
 
 @guarantee("LEAD-3")
 def tokens_rise_with_every_term(arena: Arena) -> None:
-    """Tokens are positive, fit 63 bits, and rise with every term: for the same member, for another one, after a holder
-    has closed its session or has died, and after a long time in which nobody was there at all.
+    """Tokens are positive, fit 63 bits, and rise with every term: for the same member, for another one, after a
+    heartbeat has freed an abandoned seat, after a holder has closed its session, has been reaped or has died, and after
+    a long time in which nobody was there at all.
     """
     one, two = lasting_actor(arena, "a"), lasting_actor(arena, "b")
     tokens = []
@@ -87,6 +88,13 @@ def tokens_rise_with_every_term(arena: Arena) -> None:
         seat = winner.win("e")
         tokens.append(seat.token)
         winner.resign(seat)
+    tokens.append(one.win("e").token)
+    one.seats.clear()
+    one.beat()
+    if Capability.REAPING in arena.profile.capabilities:
+        reaped = lasting_actor(arena, "reaped")
+        tokens.append(reaped.win("e").token)
+        one.backend.reap_session(ReapTicket(reaped.lease.incarnation, "reaped"), timeout=TIMEOUT)
     tokens.append(two.win("e").token)
     two.close()
     reborn = arena.actor("b")
@@ -149,16 +157,17 @@ def resign_hands_over_at_once(arena: Arena) -> None:
 @guarantee("LEAD-7")
 def asking_for_the_leader_gives_holder_token_and_value(arena: Arena) -> None:
     """Whoever asks for the leader is given holder, token and value, or nobody; a candidate that has to wait is told
-    the same, and within how many seconds at most the holder can lapse.
+    the same, and in how many seconds the holder can lapse, whose TTL is not the candidate's.
     """
-    one, two = lasting_actor(arena, "a"), lasting_actor(arena, "b")
+    one, two = lasting_actor(arena, "a"), Actor(arena, "b", backend=arena.backend())
+    two.open(replace(two.request(), ttl=one.lease.ttl / 2))
     assert two.leader("e") == Vacant()
     seat = one.win("e", b"here")
     waiting = two.wait_for("e")
     leader = LeaderRecord(member_id="a", incarnation=one.lease.incarnation, token=seat.token, value=b"here")
     assert leader == waiting.holder == one.leader("e") == two.leader("e")
     assert waiting.retry_after is not None
-    assert 0 < waiting.retry_after <= 1.01 * one.lease.ttl
+    assert 0.8 * one.lease.ttl <= waiting.retry_after <= 1.01 * one.lease.ttl
     one.resign(seat)
     assert two.leader("e") == Vacant()
 
@@ -294,6 +303,8 @@ def a_candidate_wins_within_the_bound_and_not_before_the_ttl(arena: Arena) -> No
     """
     candidate, leader = lasting_actor(arena, "b"), arena.actor("a")
     seat = leader.win("e")
+    arena.pass_time(1, leader)
+    arena.wait(arena.ttl / 10)
     sent = arena.clock.now()
     leader.beat()
     answered = arena.clock.now()
@@ -432,6 +443,25 @@ def an_earlier_incarnation_touches_nothing_of_a_later_one(arena: Arena) -> None:
     assert before == other.leader("e")
     assert new.beat().lost == ()
     assert new.resign(seat) is True
+
+
+@guarantee("LEAD-55")
+def attempts_whose_numbers_are_far_apart_are_two(arena: Arena) -> None:
+    """Attempts are told apart by their whole number, however large: another attempt than the holder's waits, and what
+    is asked in its name leaves the seat alone.
+    """
+    actor = lasting_actor(arena, "a")
+    for bits in (8, 16, 32):
+        election = f"e{bits}"
+        seat = actor.win(election)
+        other = seat.attempt + 2**bits
+        actor.newest_attempt = other
+        assert actor.withdraw(election, other) is False
+        answer = actor.backend.campaign(actor.lease, election, attempt=other, value=b"", timeout=TIMEOUT)
+        assert isinstance(answer, Waiting)
+        actor.withdraw(election, other)
+        assert actor.beat().lost == ()
+        assert leader_id(actor.leader(election)) == "a"
 
 
 @guarantee("LEAD-53", level="should", claim=Capability.PUSH_WATCH)

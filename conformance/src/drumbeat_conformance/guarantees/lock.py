@@ -193,6 +193,11 @@ def a_lock_and_an_election_of_one_name_do_not_meet(arena: Arena) -> None:
         assert session.group("x").members().ids == ("one",)
     with session.election("x").campaign():
         assert wins_at_once(session.lock("x")), "the election of that name is in the way of the lock"
+    with session.lock("x").acquire() as lock, session.election("x").campaign("election") as term:
+        lock.proclaim("lock")
+        term.proclaim("election 2")
+        found = session.lock("x").holder(), session.election("x").leader()
+        assert [holder and holder.value for holder in found] == ["lock", "election 2"]
 
 
 @guarantee("LOCK-8")

@@ -96,3 +96,26 @@ def of_many_that_open_one_member_id_one_gets_it(arena: Arena) -> None:
         assert owner.beat().lost == ()
         assert owner.close()
         owner.backend.drop_session(owner.lease)
+
+
+@guarantee("RACE-4")
+def threads_of_one_session_get_their_own_answers(arena: Arena) -> None:
+    """Threads that use one backend object at the same moment, as those of a session do, are each told what they asked
+    for: of groups, of leaders and of their own campaigns.
+    """
+    actor, other = lasting_actor(arena, "a"), lasting_actor(arena, "b")
+    for number in range(_RACERS):
+        actor.join(f"g{number}", f"{number}".encode())
+        other.win(f"e{number}", f"{number}".encode())
+
+    def ask(number: int, turn: int) -> tuple[object, ...]:
+        members, leader = actor.members(f"g{number}"), actor.leader(f"e{number}")
+        value = leader.value if isinstance(leader, LeaderRecord) else None
+        return members["a"], value, actor.win(f"free {number} {turn}").election
+
+    asking = [partial(ask, number) for number in range(_RACERS)]
+    for turn, answers in enumerate(race(arena, asking, turns=range(_TURNS))):
+        for number, answer in enumerate(answers):
+            mine = f"{number}".encode()
+            assert (mine, mine, f"free {number} {turn}") == answer
+    assert actor.beat().lost == ()

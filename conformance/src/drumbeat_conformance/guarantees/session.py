@@ -89,6 +89,9 @@ def a_silent_member_leaves_the_view_in_time_and_not_before(arena: Arena) -> None
     silent.group("g").join()
     view = watcher.group("g")
     view.join()
+    for pause in (arena.ttl / 4, arena.ttl / 4, arena.ttl / 10):
+        silent.beat()
+        arena.wait(pause)
     sent = arena.clock.now()
     silent.beat()
     bound = arena.profile.eviction.seconds(arena.ttl)
@@ -130,7 +133,9 @@ def _refusal(arena: Arena, session: Session, use: Callable[[Session], object]) -
 
 @guarantee("BEAT-28")
 def a_short_silence_loses_nothing(arena: Arena) -> None:
-    """An outage that is shorter than the TTL suspends the session, says so, and takes nothing from it."""
+    """An outage that is shorter than the TTL suspends the session, says so, and takes nothing from it; soon after it
+    the session is connected again.
+    """
     faults = Faults(arena.clock)
     session = arena.connect(
         "a", interceptors=[faults], lease_ttl=6 * arena.ttl, heartbeat_interval=arena.ttl / 4, request_timeout=arena.ttl
@@ -141,9 +146,28 @@ def a_short_silence_loses_nothing(arena: Arena) -> None:
     with faults.failing():
         arena.eventually(lambda: session.state is State.SUSPENDED, within=3 * arena.ttl)
         assert term.held
-    arena.eventually(lambda: session.state is State.CONNECTED, within=3 * arena.ttl)
+    # The next heartbeat is due after a twentieth of the TTL, and not only when half of it is over.
+    arena.eventually(lambda: session.state is State.CONNECTED, within=1.5 * arena.ttl)
     assert term.held
     arena.eventually(lambda: states == [State.SUSPENDED, State.CONNECTED], within=arena.ttl)
+
+
+@guarantee("BEAT-37")
+def one_lost_answer_ends_nothing_whatever_the_timeout(arena: Arena) -> None:
+    """A request gets no longer than its timeout: with the longest one that the TTL has room for, a heartbeat whose
+    answer does not come in time leaves enough for the next one.
+    """
+    faults = Faults(arena.clock)
+    lease = 6 * arena.ttl
+    session = arena.connect(
+        "a", interceptors=[faults], lease_ttl=lease, heartbeat_interval=lease / 4, request_timeout=0.33 * lease
+    )
+    term = session.election("e").campaign()
+    with faults.hanging("heartbeat"):
+        arena.eventually(lambda: session.state is not State.CONNECTED, within=lease)
+    assert session.state is State.SUSPENDED
+    arena.eventually(lambda: session.state is State.CONNECTED, within=lease)
+    assert term.held
 
 
 @guarantee("BEAT-29")
@@ -196,3 +220,44 @@ def a_slow_view_delays_no_heartbeat(arena: Arena) -> None:
     assert session.incarnation == before
     assert session.state is State.CONNECTED
     assert faults.calls["heartbeat"] > 2
+
+
+@final
+class _OneGroupRefused:
+    """An interceptor under which one group cannot be joined, once it is switched on."""
+
+    def __init__(self, group: str) -> None:
+        self._group = group
+        self.on = False
+
+    @hookimpl(wrapper=True)
+    def join_group(self, group: str) -> Generator[None, object, object]:
+        """Refuse the group, and let others be joined."""
+        if self.on and group == self._group:
+            raise Unavailable("a test refuses this group", outcome="not_applied")
+        return (yield)
+
+
+@guarantee("BEAT-38")
+def each_group_is_rejoined_whatever_becomes_of_others(arena: Arena) -> None:
+    """A reopened session rejoins all groups that can be joined, though another one cannot, and with the value that was
+    set last, be it in an outage; the other one is joined as soon as that is possible.
+    """
+    faults, refused = Faults(arena.clock), _OneGroupRefused("a")
+    session, other = arena.connect("m", interceptors=[faults, refused]), arena.connect("other")
+    for name in "abc":
+        session.group(name).join({"n": 1})
+    refused.on = True
+    before = session.incarnation
+    with faults.failing("heartbeat", "open_session"):
+        arena.eventually(lambda: session.state is State.SUSPENDED, within=2 * arena.ttl)
+        session.group("b").update({"n": 2})
+        arena.eventually(lambda: session.state is State.LOST, within=3 * arena.ttl)
+    arena.eventually(lambda: session.incarnation != before, within=10 * arena.ttl)
+    for name, wanted in {"b": {"n": 2}, "c": {"n": 1}}.items():
+        view = other.group(name)
+        arena.eventually(lambda: "m" in view.members(), within=5 * arena.ttl)  # noqa: B023 - called at once
+        assert view.members()["m"].metadata == wanted
+    assert other.group("a").members().ids == ()
+    refused.on = False
+    arena.eventually(lambda: "m" in other.group("a").members(), within=5 * arena.ttl)
