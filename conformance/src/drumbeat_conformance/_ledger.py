@@ -124,7 +124,9 @@ class Ledger:
         elif account.idle and not selected:
             yield "everything was left out, so nothing was tested: see what this class is given, and its tiers"
         hidden = [id_ for id_ in account.failed if (nodeid, id_) not in self.reported]
-        if hidden:
+        if hidden and selected:
+            yield f"{_listed(hidden)} failed too, which pytest was not told: the command line ends it early, or selects"
+        elif hidden:
             yield (
                 f"{_listed(hidden)} failed, and pytest was not told: a conftest.py or a plugin took over the tests or "
                 "changed their reports, or the run was ended"

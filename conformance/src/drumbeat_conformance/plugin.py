@@ -59,8 +59,22 @@ def pytest_pycollect_makeitem(
     if not issubclass(obj, Conformance):
         return None
     if plan_of(obj) is None:
-        return []
+        return _refused_or_base(collector, obj)
     return GuaranteesOfClass.from_parent(collector, name=name, tested=obj)
+
+
+def _refused_or_base(collector: pytest.Module | pytest.Class, tested: type[Conformance]) -> list[pytest.Item]:
+    """Collect nothing of a class that others are made from; raise CollectError for one that was to be tested."""
+    if (
+        tested.__name__.startswith("Test")
+        and not tested.__subclasses__()
+        and tested.__module__ == collector.obj.__name__
+    ):
+        raise collector.CollectError(
+            f"{tested.__name__} names no target, so it would test nothing: give it one, or, where it is a base of "
+            "others, a name that does not begin with Test"
+        )
+    return []
 
 
 @final

@@ -163,11 +163,33 @@ def test_only_what_was_selected_is_tested(quiet: pytest.Pytester, options: list[
 
 
 def test_the_first_failure_can_end_it(quiet: pytest.Pytester) -> None:
-    """With `-x` the run ends after the first item that fails, and soon."""
+    """With `-x` the run ends after the first item that fails, and soon; what failed beside it is nobody's trick."""
     quiet.makepyfile(
         GUARANTEES + "enter(1, fails)\nenter(2, fails)\nclass TestMine(Conformance):\n    target = 'memory'\n"
     )
-    quiet.runpytest_subprocess("-x").assert_outcomes(failed=1)
+    result = quiet.runpytest_subprocess("-x")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines("*TestMine: CASE-2 failed too, *")
+    result.stdout.no_fnmatch_line("*took over*")
+
+
+def test_a_class_without_a_target_is_no_success(quiet: pytest.Pytester) -> None:
+    """A class that names no target, and from which none is made, fails, also beside tests that pass."""
+    lone = "from drumbeat_conformance import Conformance\nclass TestMine(Conformance):\n    lease_ttl = 1.0\n"
+    quiet.makepyfile(lone + "def test_other():\n    pass\n")
+    result = quiet.runpytest_subprocess()
+    assert result.ret != pytest.ExitCode.OK
+    result.stdout.fnmatch_lines("*TestMine names no target, *")
+
+
+def test_a_base_without_a_target_is_one(quiet: pytest.Pytester) -> None:
+    """A class that names no target may be what others are made from."""
+    quiet.makepyfile(
+        GUARANTEES
+        + "enter(1, lambda arena: None)\nclass TestBase(Conformance):\n    lease_ttl = 1.0\n"
+        + "class TestMine(TestBase):\n    target = 'memory'\n"
+    )
+    quiet.runpytest_subprocess().assert_outcomes(passed=1)
 
 
 def test_nothing_selected_is_no_success(quiet: pytest.Pytester) -> None:
