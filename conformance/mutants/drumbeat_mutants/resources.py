@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from drumbeat._clock import Signal
 from drumbeat._errors import DrumbeatError
 from drumbeat._keeper import Keeper
 from drumbeat._streams import Subscription
@@ -55,8 +56,9 @@ def never_cancels_watches(patch: Patch) -> None:
     patch(Subscription, "cancel", cancel)
 
 
-def _leak_a_thread() -> None:
-    threading.Thread(target=threading.Event().wait, args=(600.0,), daemon=True).start()
+def _leak_a_thread(backend: MemoryBackend) -> None:
+    # It waits on the store's clock, which would wait for it otherwise before each step.
+    threading.Thread(target=Signal(backend._store.clock).wait, daemon=True).start()
 
 
 @mutant("leaks-a-descriptor-per-read", breaks="RES-3")
@@ -76,7 +78,7 @@ def leaks_a_thread_per_session(patch: Patch) -> None:
 
     def open_session(original: Callable[..., Lease], self: MemoryBackend, request: SessionRequest) -> Lease:
         lease = original(self, request)
-        _leak_a_thread()
+        _leak_a_thread(self)
         return lease
 
     patch.wrap(MemoryBackend, "open_session", open_session)
@@ -87,7 +89,7 @@ def leaks_a_thread_per_watch(patch: Patch) -> None:
     """Each watch has a thread and a pipe, which cancelling does not end."""
 
     def watch(original: Callable[..., Cancel], self: MemoryBackend, *arguments: object) -> Cancel:
-        _leak_a_thread()
+        _leak_a_thread(self)
         os.pipe()
         return original(self, *arguments)
 
