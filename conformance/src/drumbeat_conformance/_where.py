@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
-import linecache
 import os
 import sys
+import tokenize
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from types import FrameType
 from typing import Final
 
@@ -15,6 +15,10 @@ __all__ = ["portable", "stack_of", "statement_at", "statement_of"]
 
 #: Characters of a statement that are shown.
 _SHOWN: Final = 300
+#: Tokens that begin no statement.
+_BETWEEN: Final = frozenset(
+    {tokenize.NEWLINE, tokenize.NL, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+)
 
 
 def statement_of(error: BaseException, check: Callable[..., object]) -> str:
@@ -53,19 +57,33 @@ def _innermost(frames: Iterable[tuple[FrameType, int]], check: Callable[..., obj
 
 
 def _statement(path: str, line: int) -> str:
-    source = linecache.getlines(path)
-    try:
-        tree = ast.parse("".join(source))
-    except SyntaxError:
-        return ""
-    around = [node for node in ast.walk(tree) if isinstance(node, ast.stmt) and _covers(node, line)]
-    if not around:
-        return ""
-    narrowest = min(around, key=lambda node: (node.end_lineno or line) - node.lineno)
-    text = " ".join("".join(source[narrowest.lineno - 1 : narrowest.end_lineno]).split())
+    first, last = next((span for span in _statements(path) if span[0] <= line <= span[1]), (line, line - 1))
+    text = " ".join("".join(_lines(path)[first - 1 : last]).split())
     shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-    return f"{portable(path)}:{line}: {shown}"
+    return f"{portable(path)}:{line}: {shown}" if shown else ""
 
 
-def _covers(node: ast.stmt, line: int) -> bool:
-    return node.lineno <= line <= (node.end_lineno or node.lineno)
+def _statements(path: str) -> Iterator[tuple[int, int]]:
+    """Return the first and the last line of each statement of a file, of one with a block those of its head.
+
+    From tokens: `ast.parse` in several threads at once raises SystemError before CPython 3.11.8
+    (github.com/python/cpython, issue 106905).
+    """
+    first = 0
+    lines = iter(_lines(path))
+    with suppress(tokenize.TokenError, IndentationError):
+        for token in tokenize.generate_tokens(lambda: next(lines, "")):
+            if token.type not in _BETWEEN:
+                first = first or token.start[0]
+            elif token.type == tokenize.NEWLINE:
+                yield first, token.end[0]
+                first = 0
+
+
+def _lines(path: str) -> list[str]:
+    # Not of linecache, whose functions miss entries that another thread removes meanwhile.
+    try:
+        with tokenize.open(path) as source:
+            return source.readlines()
+    except (OSError, SyntaxError, UnicodeDecodeError):
+        return []

@@ -202,7 +202,7 @@ class Broken(MemoryBackend):
 def test_failures_name_the_statement_and_no_path(tmp_path: Path) -> None:
     """A failure says which statement of the guarantee failed, and JUnit's file holds no path of this machine."""
     (tmp_path / "mine.py").write_text(FAILS)
-    options = ("--backend", "mine:Broken", "--in-process", "--only", "LEAD-5", "--only", "LOCK")
+    options = ("--backend", "mine:Broken", "--in-process", "--only", "LEAD-5", "--only", "LOCK-6")
     done = run("mine://x", *options, "--junit", "x.xml", "--json", "x.json", folder=tmp_path)
     assert done.returncode == 1, done.stderr
     found = (tmp_path / "x.xml").read_text()
@@ -213,6 +213,42 @@ def test_failures_name_the_statement_and_no_path(tmp_path: Path) -> None:
     reasons = [line.reason for line in read_report(tmp_path / "x.json").guarantees if line.outcome == "failed"]
     assert reasons
     assert all("\nat drumbeat_conformance/guarantees/" in reason for reason in reasons)
+
+
+def test_statements_are_found_without_parsing_beside_each_other(tmp_path: Path) -> None:
+    """No thread but the first asks for a syntax tree: CPython before 3.11.8 raises SystemError if two do at once."""
+    watches = """
+import sys, threading
+from pathlib import Path
+
+def note(event, args):
+    if event == "compile" and args[1] == "<unknown>" and threading.current_thread() is not threading.main_thread():
+        Path("parsed").touch()
+
+sys.addaudithook(note)
+"""
+    (tmp_path / "mine.py").write_text(watches + FAILS)
+    done = run("mine://x", "--backend", "mine:Broken", "--in-process", "--only", "LEAD-5", folder=tmp_path)
+    assert "guarantees/lead.py" in done.stdout
+    assert done.returncode == 1, done.stderr
+    assert not (tmp_path / "parsed").exists()
+
+
+def test_an_outcome_that_the_engine_loses(tmp_path: Path) -> None:
+    """What came in place of an outcome is told."""
+    loses = """
+import drumbeat_conformance.run as run
+
+def fail(*_):
+    raise SystemError("depth mismatch")
+
+run._how = fail
+"""
+    (tmp_path / "mine.py").write_text(loses + FAILS)
+    options = ("--backend", "mine:Broken", "--in-process", "--only", "LEAD-5", "--only", "LEAD-3")
+    done = run("mine://x", *options, folder=tmp_path)
+    assert done.returncode == 70
+    assert "depth mismatch" in done.stderr, done.stderr
 
 
 def test_plugins_from_the_environment(tmp_path: Path) -> None:

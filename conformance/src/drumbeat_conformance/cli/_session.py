@@ -50,6 +50,7 @@ class Session:
         self.outcomes: list[Outcome] = []
         #: The text of each failure, by the guarantee's id.
         self.failures: dict[str, str] = {}
+        self._raised: dict[str, str] = {}
         self._run: Run | None = None
         self._error: BaseException | None = None
 
@@ -67,12 +68,14 @@ class Session:
         if status not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
             raise SystemExit(int(status) or UNEXPECTED)
         if self._run is None or len(self.outcomes) != len(self._run.guarantees):
-            raise NoVerdict(
-                "pytest ended before all guarantees were tested",
-                [f"{len(self.outcomes)} outcomes are known"],
-                status=UNEXPECTED,
-            )
+            raise NoVerdict("pytest ended before all guarantees were tested", self._missing(), status=UNEXPECTED)
         return self._run
+
+    def _missing(self) -> Iterator[str]:
+        """Return how many outcomes are known, and what came in place of others."""
+        yield f"{len(self.outcomes)} outcomes are known"
+        known = {outcome.guarantee.id for outcome in self.outcomes}
+        yield from (f"in place of {id_}'s: {raised}" for id_, raised in self._raised.items() if id_ not in known)
 
     def _arguments(self, junit: Path) -> list[str]:
         ours = tuple(f"drumbeat_conformance.{name}" for name in ("cli._rewriting", "plugin", "servers.plugin"))
@@ -133,9 +136,12 @@ class Session:
         self, node: pytest.Item | pytest.Collector, call: pytest.CallInfo[object], report: pytest.TestReport
     ) -> None:
         """Give up when the run cannot even begin; keep the text of what broke."""
+        if call.excinfo is None:
+            return
         if isinstance(node, GuaranteeItem) and call.when == "call":
             self.failures[node.guarantee.id] = report.longreprtext
-        elif call.excinfo is not None and self._error is None:
+            self._raised[node.guarantee.id] = call.excinfo.exconly()
+        elif self._error is None:
             self._error = call.excinfo.value
             node.session.shouldstop = str(call.excinfo.value)
 
