@@ -77,7 +77,7 @@ def a_join_that_failed_leaves_an_earlier_membership(arena: Arena) -> None:
         session.beat()
 
 
-@guarantee("GROUP-30")
+@guarantee("GROUP-30", alone=True)
 def two_hundred_members_are_all_shown(arena: Arena) -> None:
     """A view shows every member, however many, with its own metadata; all who look see the same ones in the same order,
     and share work out alike.
