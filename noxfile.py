@@ -33,6 +33,8 @@ ALWAYS = [f"faults({target})" for target in TARGETS[:3]]
 #: The suite on each backend, which goes beside nothing else.
 CONFORMANCE = ["conformance/tests/test_embedded.py"]
 CONFORMANCE += [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("backends/*/tests/test_conformance.py"))]
+#: Folders with the packages of this run.
+built: set[Path] = set()
 PYTHONS = nox.project.python_versions(nox.project.load_toml(ROOT / "core/pyproject.toml"))
 
 
@@ -168,15 +170,18 @@ def sync(session: nox.Session, *selection: str) -> None:
 
 
 def build(session: nox.Session, member: str) -> tuple[Path, Path]:
-    """Build all packages; return the member's wheel, and a file that tells where the others' are."""
-    folder = Path(session.create_tmp()).resolve() / "dist"
-    shutil.rmtree(folder, ignore_errors=True)
-    session.run_install("uv", "build", "--all-packages", f"--out-dir={folder}", silent=True)
-    wheels_ = {module_of(path): path for path in folder.glob("*.whl")}
+    """Build all packages, once in a run; return the member's wheel, and a file that tells where the others' are."""
+    folder = ROOT / ".nox/dist"
     siblings = folder / "siblings.txt"
-    siblings.write_text("".join(f"{name} @ {path.as_uri()}\n" for name, path in wheels_.items()))
-    name = nox.project.load_toml(ROOT / member / "pyproject.toml")["project"]["name"]
-    return wheels_[name.replace("-", "_")], siblings
+    if folder not in built:
+        shutil.rmtree(folder, ignore_errors=True)
+        session.run_install("uv", "build", "--all-packages", f"--out-dir={folder}", silent=True)
+        wheels_ = {module_of(path): path for path in folder.glob("*.whl")}
+        siblings.write_text("".join(f"{name} @ {path.as_uri()}\n" for name, path in wheels_.items()))
+        built.add(folder)
+    name = nox.project.load_toml(ROOT / member / "pyproject.toml")["project"]["name"].replace("-", "_")
+    (wheel,) = folder.glob(f"{name}-*.whl")
+    return wheel, siblings
 
 
 def other_pins(session: nox.Session, wheel: Path) -> Path:
