@@ -169,8 +169,12 @@ def test_a_server_without_a_connection_left(start_redis: Callable[..., Server], 
     """A server that has all the clients that it allows says so."""
     server = start_redis(arguments=["--maxclients", "4"])
     with ExitStack() as stack:
-        for _ in range(4):
-            stack.enter_context(socket.create_connection((server.host, server.port)))
+        served = 0
+        while served < 4:
+            client = stack.enter_context(socket.create_connection((server.host, server.port), timeout=10.0))
+            # Only an answer shows that the server has taken the connection, or has none left just yet.
+            client.sendall(b"PING\r\n")
+            served += client.recv(64) == b"+PONG\r\n"
         assert "no connection left (maxclients)" in str(refused(server.url, kind=Unavailable))
 
 
