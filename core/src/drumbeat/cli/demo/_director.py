@@ -194,7 +194,7 @@ class Director:
         at = self._clock.now()
         for name in sorted(self._living):
             self._add(Dismissed(agent=name, at=at))
-        self._team.dismiss()
+        self._team.dismiss(last=self._leader())
         self._collect()
 
     # What is known ------------------------------------------------------------------------------------------

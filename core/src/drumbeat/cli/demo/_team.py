@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -74,15 +74,22 @@ class Team:
                 last = next((line for line in reversed(words) if line.strip()), "it said nothing")
                 yield f"{name} ended by itself with status {agent.returncode}: {last}"
 
-    def dismiss(self) -> None:
-        """Tell every agent to leave, wake the frozen ones, and kill those that are still there in the end."""
-        for agent in self._agents.values():
+    def dismiss(self, *, last: str | None = None) -> None:
+        """Tell every agent to leave, wake the frozen ones, and kill those that are still there in the end.
+
+        One agent may be told only when the others are gone: a leader, so that nobody is elected just to leave too.
+        """
+        self._end([agent for name, agent in self._agents.items() if name != last])
+        self._end(self._agents.values())
+
+    def _end(self, agents: Collection[subprocess.Popen[bytes]]) -> None:
+        for agent in agents:
             if agent.stdin is not None:
                 agent.stdin.close()
         for name in list(self._frozen):
             self.wake(name)
         until = time.monotonic() + LEAVE_WITHIN
-        for agent in self._agents.values():
+        for agent in agents:
             try:
                 agent.wait(max(0.0, until - time.monotonic()))
             except subprocess.TimeoutExpired:
