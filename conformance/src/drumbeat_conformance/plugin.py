@@ -201,7 +201,7 @@ class GuaranteeItem(pytest.Item):
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> str | TerminalRepr:  # type: ignore[override]
         """Show where the guarantee broke, then the promise."""
         cause = excinfo.value.__cause__
-        if self.outcome is None:
+        if self.outcome is None or excinfo.value is not self.outcome.error:
             return super().repr_failure(excinfo)
         if cause is None or cause.__traceback__ is None:
             return str(excinfo.value)

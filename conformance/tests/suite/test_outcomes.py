@@ -316,6 +316,15 @@ def test_it_is_gone():
     quiet.runpytest_subprocess().assert_outcomes(passed=2)
 
 
+def test_what_others_raise_is_shown_whole(quiet: pytest.Pytester) -> None:
+    """A failure that is not the guarantee's own, such as pytest's about two objects left open, names its causes."""
+    left_open = "    for _ in range(2):\n        socket.socket()"
+    quiet.makepyfile(GUARANTEES + f"import socket\ndef leaves(arena):\n{left_open}\nenter(1, leaves)\n" + A_CLASS)
+    result = quiet.runpytest_subprocess()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*multiple unraisable exception warnings*", "*unclosed <socket.socket*"])
+
+
 def test_the_promise_is_shown(quiet: pytest.Pytester) -> None:
     """`--collect-only -v` prints each guarantee with its promise."""
     quiet.makepyfile(ONE_CLASS)
