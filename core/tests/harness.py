@@ -109,7 +109,7 @@ class World:
     def close(self) -> None:
         """Let go of every session, so that no client library keeps one alive."""
         for actor in self._actors:
-            actor.backend.drop_session(actor.lease)
+            actor.let_go()
 
     def profile(self) -> BackendProfile:
         """Return what the backend says of itself."""

@@ -67,6 +67,7 @@ class Actor:
         self.member_id = member_id
         self.backend = backend
         self.lease = Lease("", member_id, stage.ttl)
+        self._opened: list[Lease] = []
         self.newest_attempt = 0
         self.places: dict[str, int] = {}
         self.candidacies: dict[str, int] = {}
@@ -86,8 +87,14 @@ class Actor:
     def open(self, request: SessionRequest | None = None) -> Lease:
         """Open a new incarnation, which holds nothing."""
         self.lease = self.backend.open_session(request or self.request(), timeout=TIMEOUT)
+        self._opened.append(self.lease)
         self.places, self.candidacies, self.seats = {}, {}, {}
         return self.lease
+
+    def let_go(self) -> None:
+        """Let go of every incarnation that it has opened, so that no client library keeps one alive."""
+        for lease in self._opened:
+            self.backend.drop_session(lease)
 
     def open_when_possible(self) -> float:
         """Open as a restarted process does, until the old one with its member id is dead; return the seconds."""

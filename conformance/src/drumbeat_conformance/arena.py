@@ -156,12 +156,12 @@ class Arena:
         return Link(self._stack.enter_context(Proxy(host, port)), self.url, address=f"{host}:{port}")
 
     def close(self) -> None:
-        """Close every session, and let go of every actor, so that no client library keeps one alive."""
+        """Close every session, and have every actor let go of its own."""
         with self._stack:
             for session in self._sessions:
                 session.close(timeout=1.0)
             for actor in self._actors:
-                actor.backend.drop_session(actor.lease)
+                actor.let_go()
 
     def __enter__(self) -> Self:
         return self
