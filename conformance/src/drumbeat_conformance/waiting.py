@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from drumbeat import SystemClock, Unavailable
+from drumbeat import SystemClock
 from drumbeat.testing import FakeClock
 
 if TYPE_CHECKING:
@@ -34,25 +34,15 @@ def pass_seconds(clock: Clock, seconds: float) -> None:
 def eventually(
     condition: Callable[[], T], *, within: float, clock: Clock | None = None, what: str = "the condition"
 ) -> T:
-    """Return the first true value of a condition; raise AssertionError once `within` seconds have passed.
-
-    A look that gets no answer, and raises Unavailable, is one more that was not true: what is waited for is not how
-    quickly a busy server answers.
-    """
+    """Return the first true value of a condition; raise AssertionError once `within` seconds have passed."""
     clock = clock or SystemClock()
     until = clock.now() + within
     step = within / _FAKE_LOOKS if isinstance(clock, FakeClock) else _LOOK
     while True:
-        seen: object
-        try:
-            value = condition()
-        except Unavailable as error:
-            seen = error
-        else:
-            if value:
-                return value
-            seen = value
-        assert clock.now() < until, f"{what} was not true within {within:g} s; the last look gave {seen!r}"
+        value = condition()
+        if value:
+            return value
+        assert clock.now() < until, f"{what} was not true within {within:g} s; the last look gave {value!r}"
         pass_seconds(clock, step)
 
 

@@ -26,12 +26,10 @@ if TYPE_CHECKING:
 COMMON = {"Beat", "GroupRecord", "Joined", "LeaderRecord", "Lease", "SessionLost", "Vacant", "Waiting", "Won"}
 
 
-def run(machine: type[PacedMachine], *, shrink: bool = True, steps: int | None = None) -> unittest.TestResult:
+def run(machine: type[PacedMachine], *, shrink: bool = True) -> unittest.TestResult:
     """Run the machine's test case as unittest does."""
     if not shrink:
         machine.TestCase.settings = settings(machine.TestCase.settings, phases=(Phase.generate,))
-    if steps is not None:
-        machine.TestCase.settings = settings(machine.TestCase.settings, stateful_step_count=steps)
     result = unittest.TestResult()
     machine.TestCase().run(result)
     assert result.testsRun == 1
@@ -141,8 +139,7 @@ class MintsTokensTwice(MemoryBackend):
 def test_a_failure_is_a_short_program_of_hooks_with_both_answers() -> None:
     """Who reads it sees the call, what each side said, and the few calls before it: no more than the bug needs."""
     target = Target.of("memory").with_fake_time()
-    # Few steps are quick to make fewer.
-    ((_, told),) = run(backend_machine(target, factory=cast("BackendFactory", MintsTokensTwice)), steps=15).failures
+    ((_, told),) = run(backend_machine(target, factory=cast("BackendFactory", MintsTokensTwice))).failures
     answers, program = told.split("the calls that were made")
     (call,) = re.findall(r"differs from the model in its answer to\n +[0-9.]+ +(#\d of \w: campaign\(.*\))\n", answers)
     assert re.search(r"the model says +\('won', .*token=1\)\)\n +the backend says \('won', .*token=0\)\)\n", answers)
