@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +19,7 @@ from drumbeat import (
 )
 from drumbeat.hookspecs import LeaderSubject
 from drumbeat_conformance.strangers import babbler, mute
+from drumbeat_conformance.waiting import eventually
 
 if TYPE_CHECKING:
     from drumbeat_conformance.arena import Arena
@@ -169,12 +170,17 @@ def test_a_server_without_a_connection_left(start_redis: Callable[..., Server], 
     """A server that has all the clients that it allows says so."""
     server = start_redis(arguments=["--maxclients", "4"])
     with ExitStack() as stack:
-        served = 0
-        while served < 4:
+
+        def is_served() -> bool:
+            """Connect once more; return whether the server has a connection left by now, which only an answer shows."""
             client = stack.enter_context(socket.create_connection((server.host, server.port), timeout=10.0))
-            # Only an answer shows that the server has taken the connection, or has none left just yet.
-            client.sendall(b"PING\r\n")
-            served += client.recv(64) == b"+PONG\r\n"
+            with suppress(ConnectionError):
+                client.sendall(b"PING\r\n")
+                return client.recv(64) == b"+PONG\r\n"
+            return False
+
+        for _ in range(4):
+            eventually(is_served, within=10.0)
         assert "no connection left (maxclients)" in str(refused(server.url, kind=Unavailable))
 
 
