@@ -79,17 +79,19 @@ class Team:
 
         One agent may be told only when the others are gone: a leader, so that nobody is elected just to leave too.
         """
-        self._end([agent for name, agent in self._agents.items() if name != last])
-        self._end(self._agents.values())
+        self._end([name for name in self._agents if name != last])
+        self._end([name for name in self._agents if name == last])
 
-    def _end(self, agents: Collection[subprocess.Popen[bytes]]) -> None:
-        for agent in agents:
-            if agent.stdin is not None:
-                agent.stdin.close()
-        for name in list(self._frozen):
+    def _end(self, names: Collection[str]) -> None:
+        for name in names:
+            pipe = self._agents[name].stdin
+            if pipe is not None:
+                pipe.close()
+        for name in self._frozen.intersection(names):
             self.wake(name)
         until = time.monotonic() + LEAVE_WITHIN
-        for agent in agents:
+        for name in names:
+            agent = self._agents[name]
             try:
                 agent.wait(max(0.0, until - time.monotonic()))
             except subprocess.TimeoutExpired:
