@@ -33,8 +33,8 @@ ALWAYS = [f"faults({target})" for target in TARGETS[:3]]
 #: The suite on each backend, which goes beside nothing else.
 CONFORMANCE = ["conformance/tests/test_embedded.py"]
 CONFORMANCE += [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("backends/*/tests/test_conformance.py"))]
-#: Folders with the packages of this run.
-built: set[Path] = set()
+#: Where the packages are built.
+PACKAGES = ROOT / ".nox/dist"
 PYTHONS = nox.project.python_versions(nox.project.load_toml(ROOT / "core/pyproject.toml"))
 
 
@@ -94,10 +94,20 @@ def mutants(session: nox.Session) -> None:
     session.run("python", "-m", "drumbeat_mutants", *(session.posargs or ["--quick"]), env=path)
 
 
-@nox.session
+@nox.session(venv_backend="none")
+def build(session: nox.Session) -> None:
+    """Build all packages."""
+    shutil.rmtree(PACKAGES, ignore_errors=True)
+    session.run(UV, "build", "--all-packages", f"--out-dir={PACKAGES}", external=True, silent=True)
+    wheels_ = {module_of(path): path for path in PACKAGES.glob("*.whl")}
+    siblings = "".join(f"{name} @ {path.as_uri()}\n" for name, path in wheels_.items())
+    (PACKAGES / "siblings.txt").write_text(siblings)
+
+
+@nox.session(requires=["build"])
 def template(session: nox.Session) -> None:
     """A package as `drumbeat new-backend` writes it, installed from wheels, and taken through its own workflow."""
-    _, siblings = build(session, "core")
+    _, siblings = packages("core")
     pins = write_pins(session, SETTINGS["constraint-dependencies"])
     alone = ["--no-config", "--no-sources", f"--constraints={siblings}", f"--constraints={pins}"]
     session.install(*alone, "drumbeat[cli]")
@@ -128,11 +138,11 @@ def soak(session: nox.Session, target: str) -> None:
     session.run("drumbeat-conformance", target, *(session.posargs or ["--soak=10m"]))
 
 
-@nox.session
+@nox.session(requires=["build"])
 @nox.parametrize("member", MEMBERS, ids=MEMBERS)
 def wheels(session: nox.Session, member: str) -> None:
     """Each package built, its wheel installed alone on the oldest dependencies that it allows, and tested so."""
-    wheel, siblings = build(session, member)
+    wheel, siblings = packages(member)
     refuse_bad_metadata(session, wheel)
     # The siblings stand by as constraints: one is installed only where the package asks for it.
     alone = ["--no-config", "--no-sources", f"--constraints={siblings}", f"--constraints={other_pins(session, wheel)}"]
@@ -169,19 +179,11 @@ def sync(session: nox.Session, *selection: str) -> None:
     session.run_install("uv", "sync", f"--python={here}", *selection, env={"UV_PROJECT_ENVIRONMENT": here})
 
 
-def build(session: nox.Session, member: str) -> tuple[Path, Path]:
-    """Build all packages, once in a run; return the member's wheel, and a file that tells where the others' are."""
-    folder = ROOT / ".nox/dist"
-    siblings = folder / "siblings.txt"
-    if folder not in built:
-        shutil.rmtree(folder, ignore_errors=True)
-        session.run_install("uv", "build", "--all-packages", f"--out-dir={folder}", silent=True)
-        wheels_ = {module_of(path): path for path in folder.glob("*.whl")}
-        siblings.write_text("".join(f"{name} @ {path.as_uri()}\n" for name, path in wheels_.items()))
-        built.add(folder)
+def packages(member: str) -> tuple[Path, Path]:
+    """Return a member's wheel, and a file that tells where the others' are; for sessions that require `build`."""
     name = nox.project.load_toml(ROOT / member / "pyproject.toml")["project"]["name"].replace("-", "_")
-    (wheel,) = folder.glob(f"{name}-*.whl")
-    return wheel, siblings
+    (wheel,) = PACKAGES.glob(f"{name}-*.whl")
+    return wheel, PACKAGES / "siblings.txt"
 
 
 def other_pins(session: nox.Session, wheel: Path) -> Path:
