@@ -57,20 +57,21 @@ def _innermost(frames: Iterable[tuple[FrameType, int]], check: Callable[..., obj
 
 
 def _statement(path: str, line: int) -> str:
-    first, last = next((span for span in _statements(path) if span[0] <= line <= span[1]), (line, line - 1))
-    text = " ".join("".join(_lines(path)[first - 1 : last]).split())
+    source = _lines(path)
+    first, last = next((span for span in _statements(source) if span[0] <= line <= span[1]), (line, line - 1))
+    text = " ".join("".join(source[first - 1 : last]).split())
     shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
     return f"{portable(path)}:{line}: {shown}" if shown else ""
 
 
-def _statements(path: str) -> Iterator[tuple[int, int]]:
-    """Return the first and the last line of each statement of a file, of one with a block those of its head.
+def _statements(source: Iterable[str]) -> Iterator[tuple[int, int]]:
+    """Yield the first and the last line of each statement of a file, of one with a block those of its head.
 
     From tokens: `ast.parse` in several threads at once raises SystemError before CPython 3.11.8
     (github.com/python/cpython, issue 106905).
     """
     first = 0
-    lines = iter(_lines(path))
+    lines = iter(source)
     with suppress(tokenize.TokenError, IndentationError):
         for token in tokenize.generate_tokens(lambda: next(lines, "")):
             if token.type not in _BETWEEN:
