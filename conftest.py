@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from xdist.remote import Producer
     from xdist.scheduler import LoadScopeScheduling
 
@@ -29,3 +32,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
             return f"{file} {run} {backend[1] if backend else ''}"
 
     return ByFileAndBackend(config, log)
+
+
+@pytest.fixture
+def default_hangup() -> Iterator[None]:
+    """What the test starts has the default for SIGHUP; under nohup it would inherit that the signal is ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)

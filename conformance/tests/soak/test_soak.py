@@ -167,6 +167,7 @@ def processes_of(folder: Path) -> list[str]:
     return [command for command in found if str(folder) in command]
 
 
+@pytest.mark.usefixtures("default_hangup")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_signal_ends_it_at_once_and_leaves_nothing(
     number: signal.Signals, started: list[subprocess.Popen[str]], tmp_path: Path

@@ -69,6 +69,7 @@ def test_the_standard_streams_are_the_commands(desk: Desk) -> None:
     assert "complaint\n" in led.err
 
 
+@pytest.mark.usefixtures("default_hangup")
 @pytest.mark.parametrize("name", ["HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH", "CONT"])
 def test_signals_are_forwarded(desk: Desk, name: str) -> None:
     """A signal to this process reaches the command, which decides what it means."""
@@ -158,6 +159,7 @@ def test_what_the_command_leaves_behind_is_stopped_before_the_seat_is_free(desk:
     assert max(at for _, at, *_ in ticker.ticks()) < min(at for _, at, *_ in successor.ticks())
 
 
+@pytest.mark.usefixtures("default_hangup")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_waiting_can_be_interrupted_at_once(desk: Desk, number: signal.Signals, status: int) -> None:
     """Ctrl-C ends the wait for leadership, and the candidate is gone."""

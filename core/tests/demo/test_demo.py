@@ -170,6 +170,7 @@ def test_every_cycle_was_summarised(whole: Run) -> None:
     assert len(cycles) == last(whole)["summaries"]
 
 
+@pytest.mark.usefixtures("default_hangup")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_leaves_nothing_behind(start: Callable[..., Run], number: signal.Signals) -> None:
     """SIGINT, SIGTERM and SIGHUP end every agent and remove every file, and the exit status names the signal."""
