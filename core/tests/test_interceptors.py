@@ -58,6 +58,17 @@ class SlowHeartbeats:
         return answer
 
 
+class BeatsBeforeResigning:
+    """Has a session send a heartbeat after it has decided to resign, and before the server hears of that."""
+
+    session: Session
+
+    @hookimpl(wrapper=True)
+    def resign(self) -> Generator[None, object, object]:
+        self.session.beat()
+        return (yield)
+
+
 class DroppedReplies:
     """Lets the server do what the first calls of a hook ask for, and then says that no answer came."""
 
@@ -307,3 +318,16 @@ def test_wrappers_are_never_taken_from_entry_points(tmp_path: Path, monkeypatch:
         session.group("g").join()
         session.beat()
     assert "sneaky" not in sys.modules
+
+
+def test_a_heartbeat_does_not_come_before_a_resignation(open_session: Callable[..., Session]) -> None:
+    """A heartbeat that overtakes a resignation leaves it its seat to free, so that it says that it was held."""
+    overtaking = BeatsBeforeResigning()
+    overtaking.session = session = open_session("a", overtaking)
+    election = session.election("e")
+    term = election.campaign()
+    assert term.resign()
+    assert not term.held
+    assert not term.resign()
+    assert election.leader() is None
+    assert session.state is drumbeat.State.CONNECTED

@@ -50,6 +50,8 @@ class Incarnation:
         self._newest_attempt = 0
         self._candidacies: set[Candidacy] = set()
         self._terms: dict[Seat, Term] = {}
+        #: Seats that the server is being asked to free.
+        self._resigning: set[Seat] = set()
         self._places: dict[str, _Place] = {}
 
     @property
@@ -95,7 +97,9 @@ class Incarnation:
                     if attempt is not None
                 ),
                 candidacies=tuple(self._candidacies),
-                seats=tuple(self._terms),
+                # One that is given up stays listed until its resignation is answered: a heartbeat that came first
+                # would free it, and the server would say that it was not held.
+                seats=(*self._terms, *self._resigning),
                 newest_attempt=self._newest_attempt,
             )
 
@@ -121,17 +125,25 @@ class Incarnation:
             self._terms[seat] = term
             return True
 
-    def remove_term(self, seat: Seat, reason: str) -> Term | None:
+    def remove_term(self, seat: Seat, reason: str, *, resigns: bool = False) -> Term | None:
         """End a term and stop holding its seat; return the term to the one caller that ended it.
 
         In this order and under the lock: a heartbeat that leaves the seat out frees it, so `held` is False before.
+        Who `resigns` asks the server to free it, and calls `resigned` once that is answered or has failed.
         """
         with self._lock:
             term = self._terms.get(seat)
             if term is not None:
                 term._over = reason  # noqa: SLF001 - a term ends where it is held
                 del self._terms[seat]
+                if resigns:
+                    self._resigning.add(seat)
             return term
+
+    def resigned(self, seat: Seat) -> None:
+        """Leave a seat out of heartbeats from now on: if the server still has it for us, the next one frees it."""
+        with self._lock:
+            self._resigning.discard(seat)
 
     def new_place(self, group: str) -> int:
         """Give a join its number and count it as wanted, before anything is sent."""

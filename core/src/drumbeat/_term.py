@@ -114,7 +114,12 @@ class Term:
         `held` is False before anything is sent. Raises Unavailable if the server did not answer: the seat is then
         freed by the next heartbeat, or at the end of the lease.
         """
-        return self._let_go() and self._keeper.resign(self._incarnation, self._seat)
+        if not self._let_go(resigns=True):
+            return False
+        try:
+            return self._keeper.resign(self._incarnation, self._seat)
+        finally:
+            self._incarnation.resigned(self._seat)
 
     def proclaim(self, value: object) -> None:
         """Replace the value that `Election.leader()` gives with the term.
@@ -146,9 +151,10 @@ class Term:
     def _reason(self) -> str:
         return self._over or self._incarnation.over or "its deadline passed"
 
-    def _let_go(self) -> bool:
+    def _let_go(self, *, resigns: bool = False) -> bool:
         """Stop holding the seat here alone: the server frees it at the next heartbeat, which no longer lists it."""
-        if not self._incarnation.alive() or self._incarnation.remove_term(self._seat, "resigned") is None:
+        alive = self._incarnation.alive()
+        if not alive or self._incarnation.remove_term(self._seat, "resigned", resigns=resigns) is None:
             return False
         self._finish("resigned")
         return True
