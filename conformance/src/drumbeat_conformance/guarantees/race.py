@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: How many race, for how many seats, and how often where all write the same thing and wait for one another.
 _RACERS: Final = 4
-_SEATS: Final = 15
+_SEATS: Final = 60
 _TURNS: Final = 4
 
 
