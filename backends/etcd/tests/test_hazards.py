@@ -387,8 +387,8 @@ def test_an_empty_store_grants_no_seat_before_the_longest_ttl(
 ) -> None:
     """With on_empty_store=wait nobody wins in a new store until every session from before a wipe must be over."""
     monkeypatch.setattr("drumbeat_etcd._backend.LONGEST_WAIT", 3.0)
-    started = time.monotonic()
     arena = arena_on(start_etcd().url)
+    started = time.monotonic()
     actor = arena.actor("a", backend=arena.backend(on_empty_store="wait"))
     while isinstance(waiting := actor.campaign("e"), Waiting):
         assert waiting.holder == Vacant()

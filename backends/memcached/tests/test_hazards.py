@@ -112,8 +112,9 @@ def test_only_session_records_expire(start_memcached: Start, arena_on: MakeArena
 
 def test_an_empty_server_makes_the_first_leader_wait(start_memcached: Start, arena_on: MakeArena) -> None:
     """Nothing is granted in a new store until every session that it may have forgotten is over; joins are at once."""
-    session = connect(arena_on(start_memcached().url), "a")
+    here = arena_on(start_memcached().url)
     started = time.monotonic()
+    session = connect(here, "a")
     session.group("g").join({})
     assert "a" in session.group("g").members()
     lead(session)

@@ -102,8 +102,8 @@ def test_reading_and_watching_keep_nobody_alive(zookeeper_server: Server, arena_
     silent, other = made.actor("a"), made.actor("b")
     silent.join("g")
     silent.win("e")
-    silent.backend.watch(silent.lease, GroupSubject("g"), lambda: None, timeout=5.0)
     last = time.monotonic()
+    silent.backend.watch(silent.lease, GroupSubject("g"), lambda: None, timeout=5.0)
     bound = made.profile.failover.seconds(TTL)
     while silent.members("g"):
         assert time.monotonic() - last <= bound
