@@ -34,7 +34,7 @@ SHORT = 0.4
 @pytest.fixture
 def pair(proxy: Proxy, arena_on: Callable[..., Arena], zookeeper_server: Server) -> tuple[Actor, Actor]:
     """Two sessions of one namespace, the first of them behind the proxy."""
-    near = arena_on(zookeeper_server.url)
+    near = arena_on(zookeeper_server.url, ttl=30.0)
     far = arena_on(f"zookeeper://{proxy.address}", ttl=30.0)
     far._prefix = near._prefix
     other = near.actor("other")
