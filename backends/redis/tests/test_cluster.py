@@ -56,19 +56,19 @@ def play(one: Actor, two: Actor) -> None:
 @pytest.mark.parametrize("namespace", ["plain", "a{b}c", "}{", "über raum*"])
 def test_a_namespace_is_one_slot(nodes: RedisCluster, arena_on: Callable[..., Arena], namespace: str) -> None:
     """GROUP-7: everything works on a cluster, whatever braces are in names: the server refuses a second slot."""
-    arena = arena_on(nodes.url)
+    arena = arena_on(nodes.url, ttl=30.0)
     play(arena.actor("a", namespace=namespace), arena.actor("{b}", namespace=namespace))
 
 
 def test_namespaces_are_spread(nodes: RedisCluster, arena_on: Callable[..., Arena], peek: Peek) -> None:
     """Several namespaces are served by several nodes."""
-    actors = [arena_on(nodes.url).actor("a") for _ in range(12)]
+    actors = [arena_on(nodes.url, ttl=30.0).actor("a") for _ in range(12)]
     assert len({owner_of(slot_of(actor), nodes, peek).port for actor in actors}) > 1
 
 
 def test_a_hint_comes_from_the_node_with_the_slot(nodes: RedisCluster, arena_on: Callable[..., Arena]) -> None:
     """Push works on a cluster."""
-    arena = arena_on(nodes.url)
+    arena = arena_on(nodes.url, ttl=30.0)
     one, two = arena.actor("a"), arena.actor("b")
     hints: list[None] = []
     one.backend.watch(one.lease, GroupSubject("g"), lambda: hints.append(None), timeout=5.0)

@@ -147,7 +147,7 @@ def test_killed_connections_cost_nobody_anything(
 ) -> None:
     """CLIENT KILL of all connections: the next calls succeed, since dead ones are noticed before they are used."""
     server = start_redis()
-    actor = arena_on(server.url).actor("a")
+    actor = arena_on(server.url, ttl=30.0).actor("a")
     seat = actor.win("e")
     actor.join("g")
     for kind in ("normal", "pubsub"):
@@ -180,7 +180,7 @@ def test_connections_end_with_their_session(start_redis: Callable[..., Server], 
     """A dropped session leaves no connection behind, its subscription's included."""
     server = start_redis()
     with Proxy(server.host, server.port) as proxy:
-        actor = arena_on(f"redis://{proxy.address}").actor("a")
+        actor = arena_on(f"redis://{proxy.address}", ttl=30.0).actor("a")
         actor.backend.watch(actor.lease, GroupSubject("g"), lambda: None, timeout=5.0)
         actor.close()
         actor.backend.drop_session(actor.lease)
@@ -225,7 +225,7 @@ def test_a_killed_subscription_comes_back_and_hints(
 ) -> None:
     """A subscription that is dropped is made again, and everybody is hinted, since something may have been missed."""
     server = start_redis()
-    arena = arena_on(server.url)
+    arena = arena_on(server.url, ttl=30.0)
     one, two = arena.actor("a"), arena.actor("b")
     hints = Hints(one)
     count = hints.count
@@ -284,7 +284,7 @@ def test_a_lost_script_is_sent_again_in_the_same_attempt(
 ) -> None:
     """SCRIPT FLUSH, as after a failover: no call fails."""
     server = start_redis()
-    actor = arena_on(server.url).actor("a")
+    actor = arena_on(server.url, ttl=30.0).actor("a")
     for _ in range(2):
         peek(server.port)("SCRIPT", "FLUSH")
         assert actor.beat().lost == ()
@@ -298,7 +298,7 @@ def test_a_flushed_server_knows_no_session(
 ) -> None:
     """FLUSHALL: heartbeats and calls say SessionLost, and later tokens are greater than those that were lost."""
     server = start_redis()
-    actor = arena_on(server.url).actor("a")
+    actor = arena_on(server.url, ttl=30.0).actor("a")
     token = actor.win("e").token
     peek(server.port)("FLUSHALL")
     with pytest.raises(SessionLost, match="lost with the data"):
@@ -391,7 +391,7 @@ def test_a_full_server_refuses_what_grows_and_keeps_sessions(
 ) -> None:
     """Out of memory: a join is Unavailable with the reason, and heartbeats go on."""
     server = start_redis()
-    actor = arena_on(server.url).actor("a")
+    actor = arena_on(server.url, ttl=30.0).actor("a")
     seat = actor.win("e")
     peek(server.port)("CONFIG", "SET", "maxmemory", "1mb")
     with pytest.raises(Unavailable, match="out of memory"):
@@ -405,7 +405,7 @@ def test_a_demoted_primary_has_done_nothing(
 ) -> None:
     """A server that becomes a replica is Unavailable, nothing was changed, and all goes on once it is primary again."""
     server = start_redis()
-    actor = arena_on(server.url).actor("a")
+    actor = arena_on(server.url, ttl=30.0).actor("a")
     actor.join("g")
     peek(server.port)("REPLICAOF", "127.0.0.1", "1")
     for call in (actor.beat, lambda: actor.update("g", b"2"), lambda: actor.members("h")):
@@ -421,7 +421,7 @@ def test_a_server_that_waits_for_replicas_of_its_own_is_unavailable(
 ) -> None:
     """min-replicas-to-write on the server: what it refuses was not applied."""
     server = start_redis()
-    actor = arena_on(server.url).actor("a")
+    actor = arena_on(server.url, ttl=30.0).actor("a")
     peek(server.port)("CONFIG", "SET", "min-replicas-to-write", "1")
     with pytest.raises(Unavailable, match="too few replicas") as failure:
         actor.join("g")

@@ -51,14 +51,14 @@ def guarded(start_redis: Callable[..., Server], secret: str) -> Server:
 
 def test_a_password_lets_in(guarded: Server, arena_on: Callable[..., Arena]) -> None:
     """The default user with its password may do everything."""
-    arena_on(guarded.url).actor("a").win("e")
+    arena_on(guarded.url, ttl=30.0).actor("a").win("e")
 
 
 def test_an_acl_user_with_the_documented_rules_lacks_nothing(
     guarded: Server, arena_on: Callable[..., Arena], secret: str
 ) -> None:
     """The rules in the README are enough for every operation."""
-    arena = arena_on(f"redis://alice:{secret}@{guarded.address}/2?min_replicas=0")
+    arena = arena_on(f"redis://alice:{secret}@{guarded.address}/2?min_replicas=0", ttl=30.0)
     one, two = arena.actor("a"), arena.actor("b")
     one.join("g")
     one.update("g", b"2")
@@ -105,7 +105,7 @@ def test_a_user_without_channels_changes_nothing(
     guarded: Server, arena_on: Callable[..., Arena], peek: Callable[..., Callable[..., object]], secret: str
 ) -> None:
     """NOPERM on a channel comes before anything was written."""
-    arena = arena_on(f"redis://deaf:{secret}@{guarded.address}")
+    arena = arena_on(f"redis://deaf:{secret}@{guarded.address}", ttl=30.0)
     actor = arena.actor("a")
     with pytest.raises(AuthenticationError, match=r"PUBLISH drumbeat:\S+:group:g"):
         actor.join("g")

@@ -41,9 +41,9 @@ def replica(steady: Sentinels) -> Iterator[Server]:
 def test_the_sentinels_name_the_primary(steady: Sentinels, arena_on: Callable[..., Arena]) -> None:
     """The session lives on the primary that the Sentinels name, though a dead Sentinel comes first."""
     url = steady.url.replace("redis+sentinel://", "redis+sentinel://127.0.0.1:1,")
-    named = arena_on(url)
+    named = arena_on(url, ttl=30.0)
     named.actor("a").win("e")
-    arena = arena_on(f"redis://{steady.primary.address}")
+    arena = arena_on(f"redis://{steady.primary.address}", ttl=30.0)
     arena._prefix = named._prefix
     assert isinstance(arena.actor("b").leader("e"), LeaderRecord)
 
@@ -51,7 +51,7 @@ def test_the_sentinels_name_the_primary(steady: Sentinels, arena_on: Callable[..
 def test_a_heartbeat_with_replicas_is_one_round_trip(steady: Sentinels, arena_on: Callable[..., Arena]) -> None:
     """BEAT-6: EVALSHA and WAIT go in one pipeline."""
     with Proxy(steady.primary.host, steady.primary.port) as proxy:
-        actor = arena_on(f"redis://{proxy.address}?min_replicas=1").actor("a")
+        actor = arena_on(f"redis://{proxy.address}?min_replicas=1", ttl=30.0).actor("a")
         actor.win("e")
         before = proxy.turns
         assert actor.beat().lost == ()

@@ -36,7 +36,7 @@ def secure(certificates: Certificates) -> Iterator[Server]:
 
 def test_both_certificates_let_in(secure: Server, certificates: Certificates, arena_on: Callable[..., Arena]) -> None:
     """With the authority and a client certificate everything works, push included."""
-    arena = arena_on(f"rediss://{secure.address}{certificates.as_options(client=True)}")
+    arena = arena_on(f"rediss://{secure.address}{certificates.as_options(client=True)}", ttl=30.0)
     one, two = arena.actor("a"), arena.actor("b")
     hints: list[None] = []
     two.backend.watch(two.lease, GroupSubject("g"), lambda: hints.append(None), timeout=5.0)
@@ -51,7 +51,7 @@ def test_a_forked_child_says_no_goodbye(
 ) -> None:
     """FAULT-8: a forked child that drops its copies ends no connection of the parent, the subscription's included."""
     with Proxy(secure.host, secure.port) as proxy:
-        arena = arena_on(f"rediss://{proxy.address}{certificates.as_options(client=True)}")
+        arena = arena_on(f"rediss://{proxy.address}{certificates.as_options(client=True)}", ttl=30.0)
         one, two = arena.actor("a"), arena.actor("b")
         hints: list[None] = []
         one.backend.watch(one.lease, GroupSubject("g"), lambda: hints.append(None), timeout=5.0)
@@ -93,7 +93,7 @@ def test_the_certificate_must_name_the_host(secure: Server, certificates: Certif
 def test_verification_can_be_switched_off(certificates: Certificates, arena_on: Callable[..., Arena]) -> None:
     """With tls_verify=false any certificate will do."""
     with start_redis(tls=certificates) as server:
-        arena_on(f"rediss://{server.address}?tls_verify=false").actor("a").win("e")
+        arena_on(f"rediss://{server.address}?tls_verify=false", ttl=30.0).actor("a").win("e")
 
 
 def test_tls_with_a_plain_port_says_so(redis_server: Server, refused: Refused, secret: str) -> None:

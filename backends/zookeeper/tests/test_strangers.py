@@ -111,7 +111,7 @@ def test_a_server_that_tells_only_its_version(
 ) -> None:
     """Where four-letter words are forbidden, but for the one that always works, a tick of two seconds is assumed."""
     server = start_zookeeper(settings={"4lw.commands.whitelist": "ruok"})
-    made = arena_on(server.url)
+    made = arena_on(server.url, ttl=30.0)
     assert made.profile.failover == Bound(1.0, 3.0)
     assert made.actor("a").beat().lost == ()
 
@@ -149,7 +149,7 @@ def test_a_chroot_that_does_not_exist_is_made(
     zookeeper_server: Server, arena_on: Callable[..., Arena], operator: Operator
 ) -> None:
     """The nodes of the URL's path are made; another path is another store."""
-    one, other = (arena_on(f"zookeeper://{zookeeper_server.address}/app/{part}") for part in ("one", "two"))
+    one, other = (arena_on(f"zookeeper://{zookeeper_server.address}/app/{part}", ttl=30.0) for part in ("one", "two"))
     other._prefix = one._prefix
     one.actor("a").join("g")
     assert other.actor("a").members("g") == {}
