@@ -80,7 +80,7 @@ def test_grpc_is_told_to_stay_out_of_forks_before_it_is_loaded(
 FORKING = """
 import os, sys, drumbeat
 url, namespace, way = sys.argv[1:]
-session = drumbeat.connect(url, namespace=namespace, member_id="parent", lease_ttl=10.0)
+session = drumbeat.connect(url, namespace=namespace, member_id="parent", lease_ttl=10.0, connect_timeout=30)
 term = session.election("e").campaign(timeout=5)
 changes = session.group("g").watch()
 next(changes)
