@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from hypothesis import Phase, settings
 
-from drumbeat import hookimpl
+from drumbeat import SessionLost, hookimpl
 from drumbeat.hookspecs import Beat, LeaderRecord, Resigned
 from drumbeat.memory import MemoryBackend
 from drumbeat_conformance.machine import Twins, backend_machine
@@ -155,6 +155,31 @@ def test_a_broken_backend_is_found_in_real_time() -> None:
     target = replace(Target.of("memory"), factory=cast("BackendFactory", PutsOffTheEnd))
     ((_, told),) = run(backend_machine(target, seconds=90.0)).failures
     assert "the backend's bound" in told
+
+
+class LosesOneSession(MemoryBackend):
+    """Says once, and never again, that a session is over which lives."""
+
+    said = False
+
+    @hookimpl
+    def heartbeat(self, lease: Lease, holdings: Holdings) -> Beat:
+        if not LosesOneSession.said:
+            LosesOneSession.said = True
+            raise SessionLost("so it says")
+        return super().heartbeat(lease, holdings)
+
+
+def test_in_real_time_a_failure_counts_that_does_not_come_again() -> None:
+    """In real time no example is like another: what was found is shown as it was found, with the calls before it."""
+    target = replace(Target.of("memory"), factory=cast("BackendFactory", LosesOneSession))
+    result = run(backend_machine(target))
+    assert result.errors == []
+    ((_, told),) = result.failures
+    assert "the backend says lost" in told
+    program = told.split("the calls that were made")[1]
+    assert "open_session(" in program
+    assert "here it failed" in program
 
 
 def test_without_hypothesis_it_says_what_to_install() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from hypothesis import assume, reject
 from hypothesis import strategies as st
+from hypothesis.errors import HypothesisException
 from hypothesis.stateful import initialize, precondition, rule
 
 from drumbeat import SessionLost
@@ -209,8 +211,19 @@ class PacedMachine(Rules):
 class RealTimeMachine(PacedMachine):
     """The same where time cannot be pretended to pass, so that each example counts."""
 
+    #: What the first example that failed has raised. Hypothesis repeats it, and time makes the repetition differ.
+    found: ClassVar[Exception | None] = None
+
     @initialize(number=st.integers(0, 2**32), attentive=SELDOM, crowded=OFTEN)
     def begin(self, number: int, attentive: bool, crowded: bool) -> None:
         """Start as ever, but not with hypothesis' first choice, which is the simplest in everything."""
         assume(number)
         super().begin(attentive, crowded)
+
+    def teardown(self) -> None:
+        """Keep what the example raised, with the calls that led to it, and let go of everything."""
+        raised = sys.exception()
+        if type(self).found is None and isinstance(raised, Exception) and not isinstance(raised, HypothesisException):
+            raised.add_note(str(self.twins.program))
+            type(self).found = raised
+        super().teardown()
