@@ -197,7 +197,7 @@ def test_an_evicted_roster_is_written_again(start_memcached: Start, arena_on: Ma
     """Members whose group's roster is gone notice, and join again by themselves."""
     server = start_memcached(arguments=EVICTING)
     here = arena_on(server.url)
-    sessions = [connect(here, f"{number}-{'m' * 90}") for number in range(8)]
+    sessions = [connect(here, f"{number}-{'m' * 90}", lease_ttl=2 * TTL) for number in range(8)]
     for session in sessions:
         session.group("g").join({})
     group = sessions[0].group("g")
