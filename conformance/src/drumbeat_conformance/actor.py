@@ -29,7 +29,8 @@ __all__ = ["TIMEOUT", "Actor", "Stage", "leader_id", "plugin_of"]
 #: Seconds of real time that a hook gets.
 TIMEOUT: Final = 5.0
 
-_incarnations = (f"incarnation-{number}" for number in count(1))
+#: Guarantees that need no disturbance run side by side, and two threads cannot be inside one generator.
+_numbers = count(1)
 
 
 class Stage(Protocol):
@@ -77,7 +78,7 @@ class Actor:
     def request(self, *, supersedes: str | None = None, replace: bool = False) -> SessionRequest:
         """Return the wish for a new incarnation."""
         return SessionRequest(
-            incarnation=next(_incarnations),
+            incarnation=f"incarnation-{next(_numbers)}",
             member_id=self.member_id,
             ttl=self.stage.ttl,
             supersedes=supersedes,
