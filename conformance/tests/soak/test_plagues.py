@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -25,6 +25,7 @@ class StandIn:
 
     link: Proxy | None = None
     done: list[str] = field(default_factory=list)
+    leads: bool = False
 
     def kill(self) -> None:
         self.done.append("kill")
@@ -96,3 +97,20 @@ def test_every_fault_ends() -> None:
         assert [undone[one] for one in done[::2]] == done[1::2]
     assert len(worker.done) == 6
     assert len(server.done) == 4
+
+
+def test_who_leads_is_stopped_for_longer_than_its_lease() -> None:
+    """A lease that is outlived is that of a leader, if there is one; else chance decides."""
+    crew = [StandIn() for _ in range(8)]
+    leader = crew[5]
+    site = replace(scene(leader, None), workers=[cast("Worker", worker) for worker in crew])
+    (outlived,) = [plague for plague in plagues(site) if plague.shortest > 1.0]
+    for worker in (None, leader):
+        leader.leads = worker is leader
+        for _ in range(10):
+            with outlived.strike(site):
+                pass
+        stopped = {crew.index(worker) for worker in crew if "stop" in worker.done}
+        assert (stopped == {5}) is leader.leads
+        for one in crew:
+            one.done.clear()

@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Final, final
 
 from drumbeat import SystemClock
-from drumbeat.history import note
+from drumbeat.history import note, terms
+from drumbeat_conformance.checker import parse_recording
 from drumbeat_conformance.faults import freeze, thaw
 from drumbeat_conformance.proxy import Proxy
-from drumbeat_conformance.soak._work import Orders
+from drumbeat_conformance.soak._work import ELECTION, Orders
 
 #: Characters that are told of what a process wrote to its errors.
 _TOLD: Final = 2000
+#: Lines of its history that are looked at for whether it leads.
+_NEWEST: Final = 200
 
 
 @final
@@ -47,6 +50,17 @@ class Worker:
         self._draw = draw
         self._lives = 0
         self._process = self._start()
+
+    @property
+    def leads(self) -> bool:
+        """Whether it has the seat, as the newest lines of its history tell."""
+        try:
+            _, *newest, _ = self._history.read_bytes().rsplit(b"\n", _NEWEST)
+        except FileNotFoundError:
+            return False
+        events = parse_recording((self._history.name, line) for line in newest).events
+        now = SystemClock().now()
+        return any(term.subject == f"election/{ELECTION}" and term.until > now for term in terms(events))
 
     def kill(self) -> None:
         """End the process by SIGKILL, and note so."""
@@ -111,12 +125,13 @@ class Worker:
         self._killed = False
         name = f"{self.member_id}-{self._lives}"
         self._errors = self._ground.folder / f"{name}.errors"
+        self._history = self._ground.folder / f"{name}.jsonl"
         orders = Orders(
             url=self._ground.url,
             namespace=self._ground.namespace,
             member_id=self.member_id,
             ttl=self._ground.ttl,
-            history=str(self._ground.folder / f"{name}.jsonl"),
+            history=str(self._history),
             counter=str(self._ground.folder / "counter.json"),
             seed=self._draw.randrange(2**32),
         )

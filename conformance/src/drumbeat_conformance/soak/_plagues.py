@@ -73,6 +73,12 @@ def _stopped(scene: Scene) -> AbstractContextManager[None]:
     return scene.draw.choice(scene.workers).stopped()
 
 
+def _outlived(scene: Scene) -> AbstractContextManager[None]:
+    """Stop one that leads, if any does: only the others' successions prove anything about its lease."""
+    leaders = [worker for worker in scene.workers if worker.leads]
+    return scene.draw.choice(leaders or scene.workers).stopped()
+
+
 def _pause(scene: Scene) -> AbstractContextManager[None]:
     assert scene.server is not None
     return faults.paused(scene.server)
@@ -110,7 +116,7 @@ def _link(name: str, disturb: Callable[[Scene, Proxy], AbstractContextManager[No
 _OF_PROCESSES: Final = (
     Plague(name="process killed", shortest=0.0, longest=1.5, strike=_killed),
     Plague(name="process stopped for less than the TTL", shortest=0.1, longest=0.6, strike=_stopped),
-    Plague(name="process stopped for longer than the TTL", shortest=1.3, longest=2.5, strike=_stopped),
+    Plague(name="process stopped for longer than the TTL", shortest=1.3, longest=2.5, strike=_outlived),
 )
 _OF_LINKS: Final = (
     _link("link black-holed", lambda _, link: faults.black_hole(link)),
