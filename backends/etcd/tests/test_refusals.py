@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -268,13 +269,26 @@ def test_a_call_under_way_at_close_says_so(etcd_server: Server) -> None:
     with Proxy(etcd_server.host, etcd_server.port) as proxy:
         client = _client_of(f"etcd://{proxy.address}")
         client.version(TIMEOUT)
+        sent = _sent_of_late(proxy)
         proxy.drop_replies()
-        turns = proxy.turns
         call = Background(lambda: client.version(TIMEOUT))
-        eventually(lambda: proxy.turns > turns, within=TIMEOUT)
+        eventually(lambda: proxy.bytes_from_client > sent, within=TIMEOUT)
         client.close()
         with pytest.raises(Unavailable, match="was closed here"):
             call.result()
+
+
+def _sent_of_late(proxy: Proxy) -> int:
+    """Return how many bytes have come from the client, once it does not go on about its last answer."""
+    sent = []
+
+    def is_quiet() -> bool:
+        sent.append(proxy.bytes_from_client)
+        time.sleep(0.2)
+        return proxy.bytes_from_client == sent[-1]
+
+    eventually(is_quiet, within=TIMEOUT)
+    return sent[-1]
 
 
 def _client_of(url: str) -> Client:
