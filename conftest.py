@@ -34,6 +34,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
     return ByFileAndBackend(config, log)
 
 
+@pytest.fixture(autouse=True)
+def _no_ignored_signals() -> None:
+    # Whoever starts tests in the background has these ignored, and programs that the tests start would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def default_hangup() -> Iterator[None]:
     """What the test starts has the default for SIGHUP; under nohup it would inherit that the signal is ignored."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 
 import pytest
 from hypothesis import settings
@@ -11,13 +10,6 @@ from hypothesis import settings
 # Two shared cores: an example that is slow today is no failure. Derandomised, so that CI repeats what was seen.
 settings.register_profile("drumbeat", deadline=None, derandomize=True)
 settings.load_profile("drumbeat")
-
-
-@pytest.fixture(autouse=True)
-def _no_ignored_signals() -> None:
-    # Whoever starts tests in the background has these ignored, and programs that the tests start would inherit that.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
