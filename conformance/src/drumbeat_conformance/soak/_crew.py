@@ -54,13 +54,7 @@ class Worker:
     @property
     def leads(self) -> bool:
         """Whether it has the seat, as the newest lines of its history tell."""
-        try:
-            _, *newest, _ = self._history.read_bytes().rsplit(b"\n", _NEWEST)
-        except FileNotFoundError:
-            return False
-        events = parse_recording((self._history.name, line) for line in newest).events
-        now = SystemClock().now()
-        return any(term.subject == f"election/{ELECTION}" and term.until > now for term in terms(events))
+        return self._history.exists() and tells_of_leading(self._history, now=SystemClock().now())
 
     def kill(self) -> None:
         """End the process by SIGKILL, and note so."""
@@ -144,3 +138,11 @@ class Worker:
     def _note(self, kind: str) -> None:
         path = self._ground.folder / "conductor.jsonl"
         note(path, kind=kind, member_id=self.member_id, at=SystemClock().now(), pid=self._process.pid)
+
+
+def tells_of_leading(history: Path, *, now: float) -> bool:
+    """Whether the newest lines of a history, which may just be written, tell that its process has the seat."""
+    # The first of these pieces may be many lines, and the last one lacks its end.
+    newest = history.read_bytes().rsplit(b"\n", _NEWEST)[1:-1]
+    events = parse_recording((history.name, line) for line in newest).events
+    return any(term.subject == f"election/{ELECTION}" and term.until > now for term in terms(events))
