@@ -57,7 +57,7 @@ def open_session(clock: FakeClock) -> Iterator[Callable[..., Session]]:
 @pytest.fixture
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the clock give up soon on threads that stay busy, so that a test of just that is quick."""
-    monkeypatch.setattr(_fakeclock, "SETTLE", 0.05)
+    monkeypatch.setattr(_fakeclock, "STANDSTILL", 50)
 
 
 # The clock --------------------------------------------------------------------------------------------------
@@ -173,6 +173,43 @@ def test_a_busy_thread_is_not_waited_for_for_ever(clock: FakeClock, no_patience:
     assert busy._thread in clock._strangers
     release.set()
     busy.result()
+
+
+def test_a_thread_that_gets_on_is_waited_for_however_long_it_takes(clock: FakeClock, no_patience: None) -> None:
+    """Work that takes longer than a thread may stand still holds the clock until it is done."""
+
+    def fibonacci(number: int) -> int:
+        return number if number < 2 else fibonacci(number - 1) + fibonacci(number - 2)
+
+    def work() -> float:
+        until = time.monotonic() + 1.0
+        while time.monotonic() < until:
+            fibonacci(12)
+        return clock.now()
+
+    working = Background(work)
+    clock.advance(1.0)
+    assert working.result() == 1000.0
+
+
+def test_no_thread_is_waited_for_for_ever(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that moves without an end holds the clock up once, for a bounded number of looks."""
+    monkeypatch.setattr(_fakeclock, "PATIENCE", 100)
+    over = threading.Event()
+
+    def visit(depth: int) -> None:
+        if not over.wait(0.001) and depth:
+            visit(depth - 1)
+
+    def wander() -> None:
+        while not over.is_set():
+            visit(30)
+
+    wandering = Background(wander)
+    clock.advance(1.0)
+    assert wandering._thread in clock._strangers
+    over.set()
+    wandering.result()
 
 
 def test_a_thread_that_was_given_up_counts_again_once_it_waits(clock: FakeClock, no_patience: None) -> None:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-import time
+import traceback
 import weakref
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Real seconds for which a thread that is busy is waited for; it is not waited for again until it waits on the clock.
-SETTLE: Final = 2.0
-#: Real seconds between two looks at what no thread reports: that another one has ended.
+#: Looks through which a busy thread may stand at one place in its code, and for which it is waited for in all. They are
+#: counted, and no time is taken: a machine that gives this program no turn gives its threads none either.
+STANDSTILL: Final = 2_000
+PATIENCE: Final = 30_000
+#: Real seconds between two looks at what no thread reports: that another one has moved on, or ended.
 LOOK: Final = 0.001
+
+
+_Place: TypeAlias = tuple[tuple[int, int], ...]
 
 
 @dataclass(eq=False, slots=True)
@@ -25,14 +31,36 @@ class _Sleeper:
     due: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """Where a thread was at the last look, and at how many looks in a row."""
+
+    place: _Place
+    looks: int = 1
+
+    @classmethod
+    def of(cls, place: _Place, before: _Standing | None) -> _Standing:
+        """Return what a look adds to the one before."""
+        return cls(place, before.looks + 1 if before and before.place == place else 1)
+
+
+def _places(threads: list[threading.Thread]) -> Iterator[tuple[threading.Thread, _Place]]:
+    """Tell of each thread at which instruction of which frames it is."""
+    frames = sys._current_frames()  # noqa: SLF001
+    for thread in threads:
+        if top := frames.get(thread.ident or 0):
+            yield thread, tuple((id(frame), frame.f_lasti) for frame, _ in traceback.walk_stack(top))
+
+
 @final
 class FakeClock:
     """A clock for tests: time passes only when `advance` is called, so no test has to sleep.
 
     Give it to `drumbeat.connect("memory://...", clock=clock)`: the session and its store then share it. `advance` stops
     at every moment for which some thread waits, wakes that thread, and goes on once all threads are at rest: each one
-    that was started after the clock was made waits on this clock or has ended. A thread that does neither within
-    two seconds is not waited for any more, until it waits on the clock again.
+    that was started after the clock was made waits on this clock or has ended. A thread that does neither is not waited
+    for any more once it has stood at one place in its code for about two seconds, or worked for about thirty, until it
+    waits on the clock again.
 
     A call that waits on the clock, such as `campaign()`, belongs into a thread, while the test moves the clock.
 
@@ -153,16 +181,16 @@ class FakeClock:
                 self._changed()
 
     def _settle(self) -> None:
-        until = time.monotonic() + SETTLE
+        standing: dict[threading.Thread, _Standing] = {}
         with self._lock:
-            while True:
+            for _ in range(PATIENCE):
                 busy = self._busy()
                 if not busy and not self._any_notified():
                     return
-                if time.monotonic() >= until:
-                    self._strangers.update(busy)
-                    return
-                self._lock.wait(LOOK)
+                if not self._lock.wait(LOOK):
+                    standing = {thread: _Standing.of(place, standing.get(thread)) for thread, place in _places(busy)}
+                    self._strangers.update(thread for thread, found in standing.items() if found.looks == STANDSTILL)
+            self._strangers.update(self._busy())
 
     def _busy(self) -> list[threading.Thread]:
         """Return the threads that neither wait on the clock nor for the one that moves it; the lock is held."""

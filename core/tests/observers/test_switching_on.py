@@ -50,7 +50,7 @@ def fail() -> None:
 @pytest.fixture(params=["raising", "blocking", "slow"])
 def troubled(request: pytest.FixtureRequest, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     """An observer that raises, that blocks until the test is over, or that takes its time for each event."""
-    monkeypatch.setattr(_fakeclock, "SETTLE", 0.05)
+    monkeypatch.setattr(_fakeclock, "STANDSTILL", 50)
     release = threading.Event()
     before = {
         "raising": fail,
