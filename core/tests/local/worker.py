@@ -123,11 +123,11 @@ class Worker(Actor):
         self.own.join("g")
         return ",".join(self.own.members("g"))
 
-    def churn(self, seed: int, seconds: float, log: str) -> int:
-        """Do what a random generator says, noting wins and leases in a file; return how much was done."""
+    def churn(self, seed: int, seconds: float, log: str, enough: str) -> int:
+        """Do what a random generator says until a file is there, noting wins and leases; return how much was done."""
         churn = Churn(self, random.Random(seed), log)
         until = time.monotonic() + seconds
-        while time.monotonic() < until:
+        while time.monotonic() < until and not Path(enough).exists():
             churn.step()
         return churn.steps
 
