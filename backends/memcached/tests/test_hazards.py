@@ -68,12 +68,15 @@ def keys_of(session: drumbeat.Session) -> Keys:
 
 
 def evict(ask: Ask, server: Server, key: str) -> None:
-    """Store items of the same size as that of `key` until the server has no room left for it."""
+    """Store items of the same size as that of `key` until the server has no room left for it.
+
+    Each batch fills the page: what a session writes anew at every heartbeat would never be the oldest otherwise.
+    """
     found = ask(server.port, f"gets {key}\r\n".encode()).split()
     assert found[0] == b"VALUE"
     value = b"x" * int(found[3])
-    for batch in range(200):
-        names = (f"{batch}-{number}".rjust(len(key), "f") for number in range(100))
+    for batch in range(20):
+        names = (f"{batch}-{number}".rjust(len(key), "f") for number in range(3000))
         ask(server.port, b"".join(f"set {name} 0 0 {len(value)}\r\n".encode() + value + b"\r\n" for name in names))
         if ask(server.port, f"gets {key}\r\n".encode()) == b"END\r\n":
             return
