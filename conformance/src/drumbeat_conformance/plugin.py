@@ -126,18 +126,18 @@ class GuaranteesOfClass(pytest.Collector):
             announce=self._announce,
             tell=lambda outcome: self._tell(run, outcome),
         )
-        try:
-            self._run = run.__enter__()
-        except CouldNotRun as error:
-            self._account().unable = str(error)
-            self.unable_to_begin = error
-            raise
-        except BaseException as error:
-            self._account().trouble = f"the run could not begin: {error}"
-            self.unable_to_begin = error
-            raise
         if not ledger_of(self.config).dismissed:
             self._watch = watch_for_exits(self.config)
+        try:
+            self._run = run.__enter__()
+        except BaseException as error:
+            self._watch()
+            self.unable_to_begin = error
+            if isinstance(error, CouldNotRun):
+                self._account().unable = str(error)
+            else:
+                self._account().trouble = f"the run could not begin: {error}"
+            raise
 
     def teardown(self) -> None:
         """End the run, and its servers."""

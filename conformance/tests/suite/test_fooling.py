@@ -245,6 +245,19 @@ def test_an_exit_that_asks_nobody(quiet: pytest.Pytester, options: list[str]) ->
     assert result.stderr.str().count("os._exit(0) while guarantees were being tested: no verdict") == 1
 
 
+def test_an_exit_before_the_first_guarantee(quiet: pytest.Pytester) -> None:
+    """Nor does a backend that exits as it is made end the run in silence."""
+    quiet.makepyfile(mine="import os\n" + BACKEND.format("os._exit(0)"))
+    quiet.makepyfile(
+        test_it=GUARANTEES + "from mine import MyBackend\nenter(1, lambda arena: None)\n" + A_CLASS + "    target ="
+        " 'mine://x'\n    factory = MyBackend\n"
+    )
+    quiet.syspathinsert()
+    result = quiet.runpytest_subprocess()
+    assert result.ret == 70
+    assert result.stderr.str().count("os._exit(0) while guarantees were being tested: no verdict") == 1
+
+
 BACKEND = """
 import signal
 from drumbeat.cas import MemoryCasBackend
