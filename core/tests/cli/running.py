@@ -133,6 +133,8 @@ class Drumbeat:
         """End it and the commands that it started."""
         if self.process.stdin is not None:
             self.process.stdin.close()
+        for child in self._children_at_rest():
+            kill_group(child)
         self.process.kill()
         self.process.wait()
         for event in self.events("started"):
@@ -142,6 +144,15 @@ class Drumbeat:
         for stream in (self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()
+
+    def _children_at_rest(self) -> list[int]:
+        """Stop it, and return its children: also a command that it has not told of yet."""
+        if self.process.poll() is not None:
+            return []
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        threads = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [int(pid) for thread in threads for pid in thread.read_text().split()]
 
     @staticmethod
     def _collect(stream: IO[str], lines: list[str]) -> None:
