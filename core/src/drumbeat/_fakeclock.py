@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final, TypeAlias, final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Looks through which a busy thread may stand at one place in its code, and for which it is waited for in all. They are
-#: counted, and no time is taken: a machine that gives this program no turn gives its threads none either.
+#: Looks at a busy thread at one place in its code after which it is not waited for. They are counted, and no time is
+#: taken: a machine that gives this program no turn gives its threads none either.
 STANDSTILL: Final = 2_000
+#: Looks after which no thread is waited for, wherever it was at each.
 PATIENCE: Final = 30_000
 #: Real seconds between two looks at what no thread reports: that another one has moved on, or ended.
 LOOK: Final = 0.001
@@ -46,7 +47,7 @@ class _Standing:
 
 def _places(threads: list[threading.Thread]) -> Iterator[tuple[threading.Thread, _Place]]:
     """Tell of each thread at which instruction of which frames it is."""
-    frames = sys._current_frames()  # noqa: SLF001
+    frames = sys._current_frames()  # noqa: SLF001 - where else to see it
     for thread in threads:
         if top := frames.get(thread.ident or 0):
             yield thread, tuple((id(frame), frame.f_lasti) for frame, _ in traceback.walk_stack(top))
