@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import psutil
 from support import eventually
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class Drumbeat:
         """End it and the commands that it started."""
         if self.process.stdin is not None:
             self.process.stdin.close()
-        for child in self._children_at_rest():
+        for child in self._children():
             kill_group(child)
         self.process.kill()
         self.process.wait()
@@ -145,14 +146,14 @@ class Drumbeat:
             if stream is not None:
                 stream.close()
 
-    def _children_at_rest(self) -> list[int]:
-        """Stop it, and return its children: also a command that it has not told of yet."""
+    def _children(self) -> list[int]:
+        """Stop it for good, and return its children: also a command that it has not told of yet."""
         if self.process.poll() is not None:
             return []
-        self.process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-        threads = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        return [int(pid) for thread in threads for pid in thread.read_text().split()]
+        found = psutil.Process(self.process.pid)
+        found.suspend()
+        eventually(lambda: found.status() in {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}, within=PATIENCE)
+        return [child.pid for child in found.children()]
 
     @staticmethod
     def _collect(stream: IO[str], lines: list[str]) -> None:
