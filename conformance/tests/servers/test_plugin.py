@@ -18,7 +18,7 @@ from drumbeat_conformance.servers._launch import WAY
 from drumbeat_conformance.waiting import eventually
 
 #: Seconds for a pytest of its own, or for a clean-up.
-PATIENCE = 50.0
+PATIENCE = 30.0
 TESTS = """
 import socket
 

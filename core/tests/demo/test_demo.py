@@ -185,7 +185,7 @@ def test_an_interrupted_run_leaves_nothing_behind(start: Callable[..., Run], num
 def test_a_run_interrupted_before_it_has_begun_leaves_nothing_behind(start: Callable[..., Run]) -> None:
     """As soon as there is a file, an interrupt removes it."""
     run = start()
-    until = time.monotonic() + LONGEST_RUN
+    until = time.monotonic() + LONGEST_END
     while not any(run.folder.iterdir()):
         assert time.monotonic() < until, "the demo made no folder"
     run.process.send_signal(signal.SIGINT)
